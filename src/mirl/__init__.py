@@ -1,0 +1,1 @@
+"""MIR-L: blind image restoration by winning lottery tickets, small and fast enough for the web."""

@@ -1,0 +1,78 @@
+"""Files written beside their place and renamed into it: a reader sees the old file or the new one, never a part."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mirl.errors import MirlError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that replaces `path` when the block ends well and vanishes when it does not.
+
+    Raises MirlError, naming the path, when the folder is missing, not writable or full.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None and Path(str(error.filename)) not in {path, temporary, path.parent}:
+            raise  # an error of the block's own about another file
+        raise MirlError(
+            f"cannot write {path}: {error.strerror or error}; expected an existing, writable folder with free space; "
+            "choose another output or free some space"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` in one step. Raises MirlError when it cannot be written."""
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline, in one step."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def make_folder(path: Path) -> Path:
+    """Make `path` and its parents, or raise MirlError saying why not."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MirlError(
+            f"cannot make the folder {path}: {error.strerror or error}; choose another output folder"
+        ) from error
+    return path
+
+
+def read_json(path: Path, what: str, parse: Callable[[Any], Any] = lambda value: value) -> Any:
+    """Read JSON from `path` and return `parse(value)`; `what` names the file in the error of a bad one."""
+    try:
+        return parse(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise MirlError(f"{path} is missing; expected {what}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MirlError(f"{path} is not {what}: {error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

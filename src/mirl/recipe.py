@@ -1,0 +1,247 @@
+"""Everything that decides a search, as frozen dataclasses, and the recipes that ship: tiny(), small(), paper().
+
+A recipe is plain data (no torch): it is written into the run folder and compared on resume, so the same recipe
+and seed on the same machine give the same bytes.
+"""
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mirl.errors import MirlError
+
+Scope = Literal["global", "layer"]
+Score = Literal["magnitude", "macs"]
+Normalise = Literal["initial-rms", "none"]
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of a PromptIR network (arXiv 2306.13090); the defaults are the published ones.
+
+    `blocks` and `heads` run from full resolution to 1/8; `prompt_widths` and `prompt_sizes` belong to the
+    prompts at 1/2, 1/4 and 1/8 resolution, in that order.
+    """
+
+    width: int = 48
+    blocks: tuple[int, int, int, int] = (4, 6, 6, 8)
+    refinement_blocks: int = 4
+    heads: tuple[int, int, int, int] = (1, 2, 4, 8)
+    expansion: float = 2.66
+    prompts: int = 5
+    prompt_widths: tuple[int, int, int] = (64, 128, 320)
+    prompt_sizes: tuple[int, int, int] = (64, 32, 16)
+
+    def __post_init__(self) -> None:
+        """Reject shapes that cannot be built, naming the field. Raises MirlError."""
+        sizes = [self.width, *self.blocks, self.refinement_blocks, *self.heads, self.prompts]
+        if min(*sizes, *self.prompt_widths, *self.prompt_sizes) < 1 or max(*sizes, *self.prompt_widths) > 4096:
+            raise MirlError(f"network sizes must lie between 1 and 4096, found {self}")
+        if max(self.prompt_sizes) > 512 or not 0.5 <= self.expansion <= 16:
+            raise MirlError(f"expected prompt_sizes up to 512 and an expansion of 0.5 to 16, found {self}")
+        if self.width % 2:
+            raise MirlError(f"network width must be even (pixel-unshuffle halves it), found {self.width}")
+        w, heads = self.width, self.heads
+        widths = [(w, heads[0]), (2 * w, heads[0]), (2 * w, heads[1]), (4 * w, heads[2]), (8 * w, heads[3])]
+        decoder = (2 * w, 2 * w, 4 * w)
+        widths += [(d + p, heads[2]) for d, p in zip(decoder, self.prompt_widths, strict=True)]
+        for channels, count in widths:
+            if channels % count:
+                raise MirlError(f"{channels} channels cannot be split into {count} attention heads; change heads or widths")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training (one level): L1 loss, AdamW, linear warm-up then cosine (field.md, section 1)."""
+
+    steps: int
+    batch: int = 8
+    patch: int = 64
+    learning_rate: float = 2e-4
+    minimum_learning_rate: float = 1e-6
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.0
+    precision: Precision = "32-true"
+    compile: bool = False
+    clean_share: float = 0.0
+    log_every: int = 20
+    validate_every: int = 0
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Reject values no training can run with, naming the field. Raises MirlError."""
+        if self.steps < 1 or self.batch < 1 or self.log_every < 1:
+            raise MirlError(f"steps, batch and log_every must be at least 1, found {self.steps}, {self.batch}, {self.log_every}")
+        if self.patch < 8 or self.patch % 8:
+            raise MirlError(f"patch must be a multiple of 8 of at least 8 pixels, found {self.patch}")
+        if not 0 < self.minimum_learning_rate <= self.learning_rate:
+            raise MirlError("expected 0 < minimum_learning_rate <= learning_rate, found "
+                            f"{self.minimum_learning_rate} and {self.learning_rate}")
+        if not 0 <= self.ema_decay < 1 or not 0 <= self.clean_share < 1:
+            raise MirlError(f"ema_decay and clean_share must lie in [0, 1), found {self.ema_decay}, {self.clean_share}")
+        if not 0 <= self.warmup_steps <= self.steps:
+            raise MirlError(f"warmup_steps must lie between 0 and steps, found {self.warmup_steps} of {self.steps}")
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """What is pruned and how far. `keep` counts over ALL trainable parameters, norms and temperatures included.
+
+    `fraction` of the surviving prunable weights goes at each level. `normalise="initial-rms"` ranks |w| divided by the
+    RMS of its tensor at initialisation, because prompts start an order of magnitude above convolution weights;
+    "none" ranks raw magnitude, as the paper does.
+    """
+
+    keep: float = 0.10
+    fraction: float = 0.2
+    scope: Scope = "global"
+    score: Score = "magnitude"
+    normalise: Normalise = "initial-rms"
+    prompts: bool = True
+    depthwise: bool = True
+    min_layer_density: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Reject densities and fractions outside (0, 1]. Raises MirlError."""
+        if not 0 < self.keep <= 1:
+            raise MirlError(f"--keep is the density to reach, above 0 and at most 1, found {self.keep}")
+        if not 0 < self.fraction < 1:
+            raise MirlError(f"--fraction is what one level removes, between 0 and 1, found {self.fraction}")
+        if not 0 <= self.min_layer_density <= 1:
+            raise MirlError(f"--min-layer-density must lie in [0, 1], found {self.min_layer_density}")
+
+
+@dataclass(frozen=True)
+class TaskShare:
+    """A task of the registry in a recipe: how often it is drawn, and its weight in the loss."""
+
+    task: str
+    sampling: float = 1.0
+    loss: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete search: network, training of each level, pruning, tasks, seed and rewind point."""
+
+    name: str
+    network: NetworkConfig
+    train: TrainConfig
+    prune: PruneConfig = field(default_factory=PruneConfig)
+    tasks: tuple[TaskShare, ...] = ()
+    seed: int = 0
+    rewind_step: int = 0
+
+    def __post_init__(self) -> None:
+        """Reject an empty task list or a rewind point outside the training. Raises MirlError."""
+        if not self.tasks or min(t.sampling for t in self.tasks) <= 0:
+            raise MirlError(f"recipe {self.name!r} needs at least one task, each with a sampling weight above 0")
+        if not 0 <= self.rewind_step < self.train.steps:
+            raise MirlError(f"rewind_step must lie in [0, {self.train.steps}), found {self.rewind_step}")
+
+
+THREE_TASKS = (
+    TaskShare("denoise15"),
+    TaskShare("denoise25"),
+    TaskShare("denoise50"),
+    TaskShare("derain", sampling=3.0),
+    TaskShare("dehaze", sampling=3.0),
+)
+
+
+def tiny() -> Recipe:
+    """Minutes on two CPU cores, on the bundled photographs: the demo, and a first look at a search."""
+    return Recipe(
+        name="tiny",
+        network=NetworkConfig(
+            width=12, blocks=(1, 1, 1, 2), refinement_blocks=1, heads=(1, 2, 2, 4), expansion=2.0,
+            prompts=3, prompt_widths=(8, 16, 32), prompt_sizes=(16, 16, 8),
+        ),
+        train=TrainConfig(steps=600, batch=8, patch=64, learning_rate=2e-3, minimum_learning_rate=1e-5,
+                          warmup_steps=30, clip_norm=1.0, ema_decay=0.99, clean_share=0.05),
+        prune=PruneConfig(keep=0.10, fraction=0.45, min_layer_density=0.02),
+        tasks=THREE_TASKS,
+    )
+
+
+def small() -> Recipe:
+    """The compact network that ships: hours on two CPU cores, minutes on a GPU."""
+    return Recipe(
+        name="small",
+        network=NetworkConfig(
+            width=16, blocks=(2, 3, 3, 4), refinement_blocks=2, heads=(1, 2, 4, 8), expansion=2.66,
+            prompts=5, prompt_widths=(16, 32, 64), prompt_sizes=(32, 16, 8),
+        ),
+        train=TrainConfig(steps=4000, batch=8, patch=64, learning_rate=1e-3, minimum_learning_rate=1e-6,
+                          warmup_steps=200, ema_decay=0.999, precision="bf16-mixed", clean_share=0.05,
+                          validate_every=1000),
+        prune=PruneConfig(keep=0.10, fraction=0.2, min_layer_density=0.01),
+        tasks=THREE_TASKS,
+    )
+
+
+def paper() -> Recipe:
+    """The published network and schedule (120 epochs of 17,804 updates, 15 of warm-up) with an honest rewind."""
+    return Recipe(
+        name="paper",
+        network=NetworkConfig(),
+        train=TrainConfig(steps=120 * 17_804, warmup_steps=15 * 17_804, batch=8, patch=64, learning_rate=2e-4,
+                          validate_every=17_804),
+        prune=PruneConfig(keep=0.10, fraction=0.2),
+        tasks=THREE_TASKS,
+    )
+
+
+RECIPES = {"tiny": tiny, "small": small, "paper": paper}
+
+
+def named_recipe(name: str) -> Recipe:
+    """Return the shipped recipe called `name`; raises MirlError listing the known names."""
+    if name not in RECIPES:
+        raise MirlError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a recipe or a part of one into plain JSON values."""
+    return dataclasses.asdict(config)
+
+
+def network_from_dict(values: Any) -> NetworkConfig:
+    """Rebuild a NetworkConfig from JSON. Raises MirlError on missing, unknown or ill-typed fields."""
+    return _from_dict(NetworkConfig, values)
+
+
+def recipe_from_dict(values: Any) -> Recipe:
+    """Rebuild a Recipe from JSON. Raises MirlError on missing, unknown or ill-typed fields."""
+    return _from_dict(Recipe, values)
+
+
+def _from_dict(kind: Any, values: Any, where: str = "") -> Any:
+    where = where or kind.__name__
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(values, dict):
+            raise MirlError(f"{where}: expected an object, found {values!r:.60}")
+        hints = typing.get_type_hints(kind)
+        if unknown := sorted(map(str, set(values) - set(hints))):
+            raise MirlError(f"{where}: unknown field {unknown[0]!r:.60}; written by another version of mirl?")
+        try:
+            return kind(**{name: _from_dict(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+        except TypeError as error:
+            raise MirlError(f"{where}: {error}") from error
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(values, list | tuple):
+        kinds = [arguments[0]] * len(values) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) == len(values):
+            return tuple(_from_dict(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, values, strict=True)))
+    elif origin is Literal and values in arguments:
+        return values
+    elif kind is float and type(values) in (int, float):
+        return float(values)
+    elif kind in (int, str, bool) and type(values) is kind:
+        return values
+    raise MirlError(f"{where}: expected {kind}, found {values!r:.60}")
