@@ -1,0 +1,253 @@
+"""A Ticket: the one value that flows from the search to every user, and the `.mirl` file that holds it.
+
+The file (docs/format.md) is a 20-byte prefix, a deflated JSON header and two deflated blocks: masks bit-packed, values in
+byte planes. Sizes follow from the header's network configuration and are checked before memory is taken, so a truncated,
+altered or foreign file gives one MirlError. Numpy and the standard library only.
+"""
+
+import json
+import struct
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirl.errors import MirlError
+from mirl.files import write_bytes
+from mirl.layers import parameter_count, parameters
+from mirl.recipe import NetworkConfig, network_from_dict, to_dict
+
+Values = Literal["float16", "float32"]
+MAGIC = b"MIRL"
+VERSION = 1
+_PREFIX = struct.Struct("<4sIIII")  # magic, version, header bytes, block bytes, CRC-32 of header and blocks
+_MAX_HEADER = 1 << 24
+_MAX_PARAMETERS = 1 << 28
+SHIPPED = Path(__file__).parent / "tickets"
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """A subnetwork and where it comes from.
+
+    `weights` holds every parameter by name as float32, pruned entries exactly 0.0; `masks` (bool, same shapes) only the
+    tensors that were pruned: a tensor without a mask is dense. `provenance` is plain JSON: recipe, seed, level, tasks,
+    scores, versions.
+    """
+
+    network: NetworkConfig
+    weights: dict[str, NDArray[np.float32]]
+    masks: dict[str, NDArray[np.bool_]]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise MirlError, naming the tensor, unless weights and masks fit the network and each other."""
+        expected = {p.name: p for p in parameters(self.network)}
+        if set(self.weights) != set(expected):
+            odd = sorted(set(self.weights) ^ set(expected))
+            raise MirlError(f"ticket: {len(odd)} tensors differ from the network's, such as {odd[0]}")
+        for name, weight in self.weights.items():
+            if weight.shape != expected[name].shape or weight.dtype != np.float32:
+                raise MirlError(f"ticket: {name} is {weight.dtype} {weight.shape}, expected float32 {expected[name].shape}")
+        for name, mask in self.masks.items():
+            if name not in expected or not expected[name].prunable:
+                raise MirlError(f"ticket: {name} has a mask but is no prunable tensor of the network")
+            if mask.shape != expected[name].shape or mask.dtype != np.bool_:
+                raise MirlError(f"ticket: the mask of {name} is {mask.dtype} {mask.shape}, expected bool {expected[name].shape}")
+            if np.any(self.weights[name][~mask] != 0):
+                raise MirlError(f"ticket: {name} has values other than zero where its mask says pruned")
+
+    @property
+    def total(self) -> int:
+        """Number of all trainable parameters of the dense network."""
+        return parameter_count(self.network)
+
+    @property
+    def kept(self) -> int:
+        """Parameters that the masks keep, dense tensors included."""
+        return self.total - sum(int(mask.size - np.count_nonzero(mask)) for mask in self.masks.values())
+
+    @property
+    def density(self) -> float:
+        """Kept parameters over all trainable parameters."""
+        return self.kept / self.total
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks it was trained on, as its provenance states them."""
+        return tuple(str(task) for task in self.provenance.get("tasks", ()))
+
+
+def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
+    """Return the bytes of a `.mirl` file.
+
+    `values` is how prunable weights are stored; norms, biases and temperatures are always float32. Raises MirlError when
+    a value is not finite or does not fit in float16. A kept weight that float16 rounds to zero stays kept.
+    """
+    masks, halves, fulls = [], [], []
+    for parameter in parameters(ticket.network):
+        weight, mask = ticket.weights[parameter.name], ticket.masks.get(parameter.name)
+        kept = weight.reshape(-1) if mask is None else weight[mask]
+        if mask is not None:
+            masks.append(np.packbits(mask.reshape(-1), bitorder="little"))
+        (halves if parameter.prunable and values == "float16" else fulls).append(kept)
+    half, full = _join(halves, np.float32), _join(fulls, np.float32)
+    if not np.all(np.isfinite(full)) or np.any(~(np.abs(half) <= np.finfo(np.float16).max)):
+        raise MirlError("ticket: a weight is not finite or too large for float16; write it with values='float32'")
+    mask_bytes = _join(masks, np.uint8).tobytes()
+    value_bytes = _planes(half.astype("<f2")) + _planes(full.astype("<f4"))
+    blocks = [zlib.compress(mask_bytes, 9), zlib.compress(value_bytes, 9)]
+    header = {
+        "network": to_dict(ticket.network),
+        "masked": [p.name for p in parameters(ticket.network) if p.name in ticket.masks],
+        "values": values,
+        "mask_block": len(blocks[0]),
+        "kept_half": int(half.size),
+        "kept_full": int(full.size),
+        "provenance": ticket.provenance,
+    }
+    try:
+        head = zlib.compress(json.dumps(header, allow_nan=False, sort_keys=True).encode(), 9)
+    except (TypeError, ValueError) as error:
+        raise MirlError(f"ticket: provenance must be plain JSON values: {error}") from error
+    body = b"".join([head, *blocks])
+    return _PREFIX.pack(MAGIC, VERSION, len(head), len(body) - len(head), zlib.crc32(body)) + body
+
+
+def write_ticket(ticket: Ticket, path: Path, values: Values = "float16") -> None:
+    """Write `ticket` to `path` in one step; see encode_ticket."""
+    write_bytes(path, encode_ticket(ticket, values))
+
+
+def read_ticket(source: Path | bytes) -> Ticket:
+    """Read a `.mirl` file or its bytes. Raises MirlError, saying what is wrong, for anything else."""
+    name = "ticket" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        content = source
+    else:
+        try:
+            content = Path(source).read_bytes()
+        except OSError as error:
+            raise MirlError(f"cannot read the ticket {source}: {error.strerror}; expected a .mirl file") from error
+    try:
+        return _decode(content)
+    except MirlError as error:
+        raise MirlError(f"{name}: {error}") from error
+
+
+def load_ticket(name: str | Path) -> Ticket:
+    """Return the ticket shipped under `name` (such as "small") or read it from the file `name`."""
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.mirl"))}
+    if str(name) in shipped:
+        return read_ticket(shipped[str(name)])
+    if not Path(name).exists():
+        known = ", ".join(shipped) or "none yet"
+        raise MirlError(f"no ticket {str(name)!r}: expected a .mirl file or the name of a shipped ticket ({known})")
+    return read_ticket(Path(name))
+
+
+def _decode(content: bytes) -> Ticket:
+    if len(content) < _PREFIX.size or content[:4] != MAGIC:
+        raise MirlError(f"not a ticket: expected a .mirl file of at least {_PREFIX.size} bytes that starts with {MAGIC!r}, "
+                        f"found {len(content)} bytes starting with {content[:4]!r}")
+    _, version, head_size, block_size, crc = _PREFIX.unpack_from(content)
+    if version != VERSION:
+        raise MirlError(f"ticket version {version}, expected {VERSION}; read it with the mirl that wrote it or a newer one")
+    body = content[_PREFIX.size :]
+    if len(body) != head_size + block_size:
+        raise MirlError(f"truncated or overlong: {len(body)} bytes follow the prefix, expected {head_size + block_size}; "
+                        "fetch the file again")
+    if zlib.crc32(body) != crc:
+        raise MirlError("altered: the checksum does not match; fetch the file again")
+    header = _header(_inflate(body[:head_size], _MAX_HEADER, exact=False))
+    network = network_from_dict(header["network"])
+    listed = parameters(network)
+    if sum(p.size for p in listed) > _MAX_PARAMETERS:
+        raise MirlError(f"ticket asks for {sum(p.size for p in listed)} parameters, at most {_MAX_PARAMETERS} are allowed")
+    masked, is_half = set(header["masked"]), header["values"] == "float16"
+    if odd := masked - {p.name for p in listed if p.prunable}:
+        raise MirlError(f"ticket: a mask for {min(odd)!r:.80}, which is no prunable tensor of its network")
+    mask_size = sum(-(-p.size // 8) for p in listed if p.name in masked)
+    mask_end = head_size + header["mask_block"]
+    bits = np.frombuffer(_inflate(body[head_size:mask_end], mask_size), np.uint8)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    position, counts = 0, {True: 0, False: 0}
+    for p in listed:
+        if p.name in masked:
+            packed = bits[position : position + -(-p.size // 8)]
+            position += packed.size
+            masks[p.name] = np.unpackbits(packed, count=p.size, bitorder="little").astype(bool).reshape(p.shape)
+        counts[p.prunable and is_half] += int(np.count_nonzero(masks[p.name])) if p.name in masked else p.size
+    if counts != {True: header["kept_half"], False: header["kept_full"]}:
+        raise MirlError(f"ticket: its masks keep {counts[True]} + {counts[False]} values, its header says "
+                        f"{header['kept_half']} + {header['kept_full']}")
+    planes = _inflate(body[mask_end:], 2 * counts[True] + 4 * counts[False])
+    streams = {
+        True: _unplanes(planes[: 2 * counts[True]], "<f2"),
+        False: _unplanes(planes[2 * counts[True] :], "<f4"),
+    }
+    if not all(np.all(np.isfinite(stream)) for stream in streams.values()):
+        raise MirlError("ticket: a weight is not finite")
+    weights: dict[str, NDArray[np.float32]] = {}
+    taken = {True: 0, False: 0}
+    for p in listed:
+        half, mask = p.prunable and is_half, masks.get(p.name)
+        count = p.size if mask is None else int(np.count_nonzero(mask))
+        kept = streams[half][taken[half] : taken[half] + count]
+        taken[half] += count
+        if mask is None:
+            weights[p.name] = kept.reshape(p.shape).copy()
+        else:
+            weights[p.name] = np.zeros(p.shape, np.float32)
+            weights[p.name][mask] = kept
+    return Ticket(network, weights, masks, header["provenance"])
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """Parse the header and check the type of every field."""
+    try:
+        header = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise MirlError(f"the ticket's header is not JSON: {error}") from error
+    kinds = {"network": dict, "masked": list, "values": str, "mask_block": int, "kept_half": int, "kept_full": int,
+             "provenance": dict}
+    if not isinstance(header, dict) or set(header) != set(kinds):
+        raise MirlError(f"the ticket's header must hold exactly {', '.join(kinds)}")
+    for name, kind in kinds.items():
+        if type(header[name]) is not kind:
+            raise MirlError(f"the ticket's header field {name} must be {kind.__name__}, found {header[name]!r:.60}")
+    if header["values"] not in ("float16", "float32") or header["mask_block"] < 0:
+        raise MirlError("the ticket's values must be float16 or float32 and its mask block not negative")
+    if not all(isinstance(name, str) for name in header["masked"]):
+        raise MirlError("the ticket's list of masked tensors must hold names")
+    return header
+
+
+def _inflate(data: bytes, size: int, exact: bool = True) -> bytes:
+    """Inflate to at most `size` bytes (exactly `size` unless told otherwise), never taking more memory than that."""
+    decoder = zlib.decompressobj()
+    try:
+        content = decoder.decompress(data, size + 1)
+    except zlib.error as error:
+        raise MirlError(f"a block of the ticket cannot be inflated: {error}") from error
+    if not decoder.eof or decoder.unused_data or len(content) > size or (exact and len(content) != size):
+        raise MirlError(f"a block of the ticket does not hold the {size} bytes its network asks for")
+    return content
+
+
+def _join(arrays: list[NDArray[Any]], kind: Any) -> NDArray[Any]:
+    return np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.empty(0, kind)
+
+
+def _planes(values: NDArray[Any]) -> bytes:
+    """All first bytes, then all second bytes, ...: exponents deflate well once they stand together."""
+    return values.view(np.uint8).reshape(-1, values.itemsize).T.tobytes()
+
+
+def _unplanes(data: bytes, kind: str) -> NDArray[np.float32]:
+    size = np.dtype(kind).itemsize
+    planes = np.frombuffer(data, np.uint8).reshape(size, -1)
+    return np.ascontiguousarray(planes.T).view(kind).reshape(-1).astype(np.float32)
