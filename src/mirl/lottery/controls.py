@@ -1,0 +1,206 @@
+"""What a winning ticket must beat: the same recipe and budget with one thing changed, each in one short function.
+
+A control takes the run and returns what a training starts from. Sources: re-initialisation, Frankle & Carbin 2019
+(arXiv 1803.03635); shuffled and random masks, Su et al. 2020 (arXiv 2009.11094) and Frankle et al. 2021 (arXiv 2009.08576);
+fine-tuning and learning-rate rewinding, Renda et al. 2020 (arXiv 2003.02389); partial reset, MIR-L's own code.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import gcd
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from mirl.errors import MirlError
+from mirl.layers import parameter_count, parameters
+from mirl.lottery.prune import Masks, dense_masks, initial_rms, plan_levels, scores, shrink_masks
+from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
+from mirl.lottery.search import Progress, SearchResult, make_setting, run_training, stop_switch
+from mirl.lottery.train import Stopped, arrays_of
+from mirl.network.promptir import PromptIR, initialise
+from mirl.recipe import NetworkConfig, Recipe
+
+Budget = Literal["level", "total"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Where one control training begins."""
+
+    recipe: Recipe
+    start: Arrays
+    masks: Masks
+    constant_rate: bool = False
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose search has ended, with the files that controls begin from."""
+
+    folder: RunFolder
+    recipe: Recipe
+    last_level: int
+
+    def start(self) -> Arrays:
+        """The rewind point."""
+        return self.folder.load_start()
+
+    def masks(self) -> Masks:
+        """The ticket's masks."""
+        return load_masks(self.folder.level(self.last_level).mask)
+
+    def weights(self, level: int) -> Arrays:
+        """Trained weights of a level."""
+        return load_arrays(self.folder.level(level).weights)[0]
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Random numbers of a control, apart from those of the search."""
+        return np.random.default_rng([self.recipe.seed, seed, 0xC0])
+
+
+def reinit(run: FinishedRun, seed: int) -> Control:
+    """The ticket's masks on new initial values: does the structure alone win?"""
+    network = PromptIR(run.recipe.network)
+    initialise(network, torch.Generator().manual_seed(run.recipe.seed + 1_000_003 * (seed + 1)))
+    return Control(run.recipe, arrays_of(network), run.masks())
+
+
+def shuffle(run: FinishedRun, seed: int) -> Control:
+    """Each mask permuted inside its tensor: the densities of the layers stay, the places are random."""
+    rng = run.generator(seed)
+    masks = {name: rng.permutation(mask.reshape(-1)).reshape(mask.shape) for name, mask in sorted(run.masks().items())}
+    return Control(run.recipe, run.start(), masks)
+
+
+def random(run: FinishedRun, seed: int) -> Control:
+    """As many weights as the ticket keeps, drawn uniformly from all prunable ones: neither places nor layer densities."""
+    rng, ticket = run.generator(seed), run.masks()
+    chance = {name: rng.random(mask.shape, np.float32) for name, mask in sorted(ticket.items())}
+    everything = {name: np.ones_like(mask) for name, mask in ticket.items()}
+    keep = sum(int(np.count_nonzero(mask)) for mask in ticket.values())
+    anywhere = replace(run.recipe.prune, scope="global", min_layer_density=0.0)
+    return Control(run.recipe, run.start(), shrink_masks(everything, chance, keep, anywhere))
+
+
+def oneshot(run: FinishedRun, seed: int) -> Control:
+    """Dense training, then all pruning at once, then the rewind: is the patience of many levels needed?"""
+    prune, start = run.recipe.prune, run.start()
+    ranking = scores(run.weights(0), initial_rms(start, run.recipe.network, prune), run.recipe.network, prune)
+    keep = plan_levels(run.recipe.network, prune)[-1]
+    return Control(run.recipe, start, shrink_masks(dense_masks(run.recipe.network, prune), ranking, keep, prune))
+
+
+def dense(run: FinishedRun, seed: int) -> Control:
+    """The dense network from the rewind point; with the total budget, what the search's updates buy without pruning."""
+    return Control(run.recipe, run.start(), {})
+
+
+def dense_small(run: FinishedRun, seed: int) -> Control:
+    """A narrower dense network with at most the ticket's number of parameters."""
+    kept = int(run.folder.level(run.last_level).record()["kept"])
+    recipe = replace(run.recipe, network=narrower(run.recipe.network, kept))
+    network = PromptIR(recipe.network)
+    initialise(network, torch.Generator().manual_seed(recipe.seed + seed))
+    return Control(recipe, arrays_of(network), {})
+
+
+def finetune(run: FinishedRun, seed: int) -> Control:
+    """The ticket's masks on the weights that were pruned, trained on at the schedule's last rate (Renda et al.)."""
+    return Control(run.recipe, run.weights(max(run.last_level - 1, 0)), run.masks(), constant_rate=True)
+
+
+def lr_rewind(run: FinishedRun, seed: int) -> Control:
+    """The ticket's masks on the weights that were pruned, with the whole schedule again: only the rate is rewound (Renda)."""
+    return Control(run.recipe, run.weights(max(run.last_level - 1, 0)), run.masks())
+
+
+def partial_reset(run: FinishedRun, seed: int) -> Control:
+    """MIR-L's own reset: prompts and temperatures stay warm, all other tensors go back."""
+    trained, start = run.weights(max(run.last_level - 1, 0)), run.start()
+    warm = {p.name for p in parameters(run.recipe.network) if p.kind in ("prompt", "temperature")}
+    return Control(run.recipe, {n: trained[n] if n in warm else start[n] for n in start}, run.masks())
+
+
+CONTROLS: dict[str, Callable[[FinishedRun, int], Control]] = {
+    "reinit": reinit,
+    "shuffle": shuffle,
+    "random": random,
+    "oneshot": oneshot,
+    "dense": dense,
+    "dense-small": dense_small,
+    "finetune": finetune,
+    "lr-rewind": lr_rewind,
+    "partial-reset": partial_reset,
+}
+
+
+def control(
+    run: Path, kind: str, data: Path | None = None, *, seed: int = 0, budget: Budget = "level", device: str = "auto",
+    time_limit_seconds: float | None = None, progress: Progress | None = None, tensorboard: bool = False,
+) -> SearchResult:  # fmt: skip
+    """Train one control beside a finished run, into RUN/controls/KIND[-total][-seedN], or go on with it.
+
+    `budget` "level" is the updates of one level; "total" those of the whole search, dense training included. `data`
+    defaults to the run's own. Raises MirlError for an unknown kind, a run that has not ended, or other data than the run's.
+    """
+    if kind not in CONTROLS:
+        raise MirlError(f"unknown control {kind!r}; expected one of {', '.join(CONTROLS)}")
+    finished, progress = finished_run(run), progress or Progress()
+    if data is not None and str(data.resolve()) != finished.folder.data():
+        raise MirlError(f"{run} was trained on {finished.folder.data() or 'the bundled photographs'}, not on {data}; a control "
+                        "takes the same data")  # fmt: skip
+    source = Path(finished.folder.data()) if finished.folder.data() else None
+    with finished.folder.lock():
+        begin = CONTROLS[kind](finished, seed)
+        recipe = begin.recipe
+        if budget == "total":
+            levels = finished.last_level + 1
+            longer = replace(recipe.train, steps=recipe.train.steps * levels, warmup_steps=recipe.train.warmup_steps * levels)
+            recipe = replace(recipe, train=longer)
+        name = kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else "")
+        place = finished.folder.control(name)
+        if place.done:
+            return SearchResult(place.path, True, 1, 0)
+        log_dir = str(finished.folder.path / "tensorboard") if tensorboard else None
+        progress.describe(f"control {name}")
+        record: dict[str, Any] = {"kind": kind, "seed": seed, "budget": budget}
+        with (
+            stop_switch(time_limit_seconds) as stop,
+            make_setting(recipe, source, device, 1, 1, stop, progress, log_dir) as setting,
+        ):
+            try:
+                run_training(recipe, place, begin.start, begin.masks, setting, record, first_step=recipe.rewind_step,
+                             constant_rate=begin.constant_rate)  # fmt: skip
+            except Stopped:
+                return SearchResult(place.path, False, 1, 0, progress.step)
+    return SearchResult(place.path, True, 1, 0)
+
+
+def finished_run(run: Path) -> FinishedRun:
+    """Open a run whose search has ended. Raises MirlError when it has not."""
+    folder = RunFolder(Path(run))
+    recipe = folder.recipe()
+    last = len(plan_levels(recipe.network, recipe.prune)) - 1
+    if not folder.level(last).done:
+        raise MirlError(f"{run}: the search has not ended (level {last} is not done); run `mirl search` with the same options first")
+    return FinishedRun(folder, recipe, last)
+
+
+def narrower(network: NetworkConfig, parameters_at_most: int) -> NetworkConfig:
+    """Return the widest network of the same depth with at most so many parameters; heads shrink where they must divide."""
+    best = None
+    for width in range(2, network.width + 1, 2):
+        prompt_widths = tuple(max(1, round(p * width / network.width)) for p in network.prompt_widths)
+        stage = (width, 2 * width, 4 * width, 8 * width)
+        heads = [gcd(h, c) for h, c in zip(network.heads, stage, strict=True)]
+        for mixed in (c + p for c, p in zip((2 * width, 4 * width, 8 * width), prompt_widths, strict=True)):
+            heads[2] = gcd(heads[2], mixed)
+        candidate = replace(network, width=width, prompt_widths=prompt_widths, heads=tuple(heads))
+        if parameter_count(candidate) <= parameters_at_most:
+            best = candidate
+    if best is None:
+        raise MirlError(f"no network of this depth has at most {parameters_at_most} parameters; keep more")
+    return best

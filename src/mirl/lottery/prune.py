@@ -1,0 +1,150 @@
+"""Which weights survive: score x scope x count, numpy only.
+
+The three are separate: a score ranks single weights, a scope says against which others, a count is exact (ties are broken
+by position). Iterative magnitude pruning: Frankle & Carbin 2019 (arXiv 1803.03635); global and layer-wise variants and the
+output layer at half the rate: MIR-L (arXiv 2510.14463, section 3).
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirl.errors import MirlError
+from mirl.layers import Parameter, parameters
+from mirl.recipe import NetworkConfig, PruneConfig
+
+Masks = dict[str, NDArray[np.bool_]]
+Weights = Mapping[str, NDArray[np.float32]]
+OUTPUT_LAYER = "output.weight"
+
+
+def prunable_parameters(network: NetworkConfig, prune: PruneConfig) -> tuple[Parameter, ...]:
+    """List the tensors that `prune` may thin: convolution, linear and prompt weights, less what its options exempt."""
+    return tuple(
+        p
+        for p in parameters(network)
+        if p.prunable and (prune.prompts or p.kind != "prompt") and (prune.depthwise or p.kind != "depthwise")
+    )
+
+
+def dense_masks(network: NetworkConfig, prune: PruneConfig) -> Masks:
+    """Return masks that keep everything, for exactly the prunable tensors."""
+    return {p.name: np.ones(p.shape, bool) for p in prunable_parameters(network, prune)}
+
+
+def plan_levels(network: NetworkConfig, prune: PruneConfig) -> list[int]:
+    """Return how many prunable weights each level keeps; entry 0 is the dense network.
+
+    Every level removes `prune.fraction` of the survivors; the last one lands exactly on the largest count with
+    density at most `prune.keep` over ALL trainable parameters. Raises MirlError when what is never pruned alone exceeds that.
+    """
+    total = sum(p.size for p in parameters(network))
+    prunable = sum(p.size for p in prunable_parameters(network, prune))
+    target = math.floor(prune.keep * total + 1e-9) - (total - prunable)
+    if target < 1:
+        raise MirlError(
+            f"density {prune.keep} cannot be reached: {total - prunable} of {total} parameters are never pruned "
+            f"({(total - prunable) / total:.2%}); expected --keep above that"
+        )
+    counts = [prunable]
+    while counts[-1] > target:
+        counts.append(max(target, round(counts[-1] * (1 - prune.fraction))))
+    return counts
+
+
+def initial_rms(start: Weights, network: NetworkConfig, prune: PruneConfig) -> dict[str, float]:
+    """Return the root mean square of each prunable tensor at the rewind point.
+
+    Prompts start in [0, 1] (RMS 0.58), convolutions at RMS 0.01 to 0.1: without this a global threshold never meets a prompt.
+    A tensor that starts at zero counts as RMS 1.
+    """
+    return {
+        p.name: float(np.sqrt(np.mean(np.square(start[p.name], dtype=np.float64)))) or 1.0
+        for p in prunable_parameters(network, prune)
+    }
+
+
+def scores(
+    weights: Weights, rms: Mapping[str, float], network: NetworkConfig, prune: PruneConfig
+) -> dict[str, NDArray[np.float32]]:
+    """Rank single weights: larger survives.
+
+    "magnitude": |w|, over the tensor's initial RMS unless `normalise` is "none". "macs": that, over the square root of
+    how often one weight is used for each input pixel, so a weight at full resolution must be 8x larger than one at 1/8 to stay.
+    """
+    result = {}
+    for p in prunable_parameters(network, prune):
+        score = np.abs(weights[p.name])
+        if prune.normalise == "initial-rms":
+            score = score / np.float32(rms[p.name])
+        if prune.score == "macs":
+            score = score / np.float32(math.sqrt(max(p.uses_per_pixel, 1 / 64)))
+        result[p.name] = score.astype(np.float32)
+    return result
+
+
+def shrink_masks(masks: Masks, score: Mapping[str, NDArray[np.float32]], keep: int, prune: PruneConfig) -> Masks:
+    """Return masks inside `masks` that keep exactly `keep` weights, the best by `score` in the scope of `prune`.
+
+    `prune.min_layer_density` of each tensor is never taken. Raises MirlError when that leaves no way to reach `keep`.
+    """
+    alive = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
+    if keep > sum(alive.values()):
+        raise MirlError(f"cannot keep {keep} weights, only {sum(alive.values())} are left; pruning never revives a weight")
+    floors = {name: min(alive[name], math.ceil(prune.min_layer_density * mask.size)) for name, mask in masks.items()}
+    if sum(floors.values()) > keep:
+        raise MirlError(
+            f"--min-layer-density {prune.min_layer_density} protects {sum(floors.values())} weights, more than the {keep} to keep; "
+            "lower it or raise --keep"
+        )
+    if prune.scope == "layer":
+        quotas = _layer_quotas(alive, floors, keep)
+        return {name: _best(masks[name], score[name], quotas[name]) for name in masks}
+    protected = {name: _best(masks[name], score[name], floors[name]) for name in masks}
+    pooled = np.concatenate([score[name].reshape(-1) for name in masks])
+    taken = np.concatenate([protected[name].reshape(-1) for name in masks])
+    open_ = np.concatenate([masks[name].reshape(-1) for name in masks]) & ~taken
+    kept = taken | _best(open_, pooled, keep - int(np.count_nonzero(taken)))
+    result, position = {}, 0
+    for name, mask in masks.items():
+        result[name] = kept[position : position + mask.size].reshape(mask.shape)
+        position += mask.size
+    return result
+
+
+def empty_layers(masks: Masks) -> list[str]:
+    """Name the tensors of which nothing is left: their layer passes no signal any more."""
+    return [name for name, mask in masks.items() if not mask.any()]
+
+
+def _best(mask: NDArray[np.bool_], score: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
+    """Keep the `count` highest scores inside `mask`; equal scores go by position, so the count is always exact."""
+    inside = np.flatnonzero(mask)
+    result = np.zeros(mask.size, bool)
+    if count >= inside.size:
+        result[inside] = True
+    elif count > 0:
+        values = score.reshape(-1)[inside]
+        threshold = np.partition(values, inside.size - count)[inside.size - count]
+        above = values > threshold
+        ties = np.flatnonzero(values == threshold)[: count - int(np.count_nonzero(above))]
+        result[inside[above]] = True
+        result[inside[ties]] = True
+    return result.reshape(mask.shape)
+
+
+def _layer_quotas(alive: Mapping[str, int], floors: Mapping[str, int], keep: int) -> dict[str, int]:
+    """Share `keep` so that every tensor loses the same fraction, the output layer half of it; largest remainders round."""
+    weight = {name: count * (0.5 if name == OUTPUT_LAYER else 1.0) for name, count in alive.items()}
+    fraction = (sum(alive.values()) - keep) / max(sum(weight.values()), 1e-9)
+    exact = {name: max(alive[name] - fraction * weight[name], 0.0) for name in alive}
+    quotas = {name: max(math.floor(exact[name]), floors[name]) for name in alive}
+    order = sorted(alive, key=lambda name: (-(exact[name] - math.floor(exact[name])), name))
+    while (missing := keep - sum(quotas.values())) != 0:  # at most a few passes: rounding, and floors above the quota
+        step = 1 if missing > 0 else -1
+        open_ = [n for n in order if (quotas[n] < alive[n] if step > 0 else quotas[n] > floors[n])]
+        for name in open_[: abs(missing)]:
+            quotas[name] += step
+    return quotas

@@ -1,0 +1,232 @@
+"""The run folder: what a search has done, in files that need nothing but safetensors and JSON to be read.
+
+    RUN/recipe.json            the recipe, and with which versions the run began
+    RUN/start.safetensors      the rewind point: every tensor of the network        RUN/start.json: its hashes
+    RUN/level-00/ ...          one folder a training:
+        mask.safetensors         masks by name, bit-packed
+        rewound.json             hash of every tensor right after the rewind, before the first update
+        metrics.jsonl            loss, learning rate, loss per task; no clock in it, so equal runs give equal bytes
+        checkpoint.safetensors   weights and optimizer in the middle of a training; gone when it ends
+        weights.safetensors      weights at the end
+        ticket.mirl              the same as a ticket
+        level.json               the last file written: it stands for "done"
+    RUN/controls/KIND/         the same files for a control, with control.json in place of level.json
+    RUN/ticket.mirl            the ticket of the last level
+
+"The file exists" means "it is done": every file is written beside its place and renamed into it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from mirl.errors import MirlError
+from mirl.files import make_folder, read_json, write_bytes, write_json
+from mirl.lottery.prune import Masks
+from mirl.recipe import Recipe, recipe_from_dict, to_dict
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def hash_tensor(values: NDArray[Any]) -> str:
+    """SHA-256 of a tensor's shape, type and bytes."""
+    head = f"{values.dtype.str}{values.shape}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def hash_state(state: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """SHA-256 of every tensor, by name."""
+    return {name: hash_tensor(values) for name, values in sorted(state.items())}
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors in one step; a zero-dimensional one becomes one-dimensional."""
+    plain = {name: np.ascontiguousarray(values) for name, values in sorted(arrays.items())}
+    write_bytes(path, safetensors.numpy.save(plain, metadata))
+
+
+def load_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """Read the tensors and the metadata of a safetensors file. Raises MirlError for any other file."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise MirlError(f"cannot read {path}: {error}; expected a safetensors file written by mirl") from error
+
+
+def save_masks(path: Path, masks: Masks) -> None:
+    """Write masks, eight weights to the byte, in one step."""
+    packed = {name: np.packbits(mask.reshape(-1), bitorder="little") for name, mask in masks.items()}
+    save_arrays(path, packed, {"shapes": json.dumps({name: list(mask.shape) for name, mask in masks.items()})})
+
+
+def load_masks(path: Path) -> Masks:
+    """Read what save_masks wrote. Raises MirlError for any other file."""
+    packed, metadata = load_arrays(path)
+    try:
+        shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
+        return {
+            name: np.unpackbits(packed[name], count=int(np.prod(shape)), bitorder="little").astype(bool).reshape(shape)
+            for name, shape in shapes.items()
+        }
+    except (KeyError, ValueError, TypeError) as error:
+        raise MirlError(f"{path} holds no masks written by mirl: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """The files of one training: a level of the search or a control."""
+
+    path: Path
+    marker: str = "level.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether the training has ended."""
+        return (self.path / self.marker).exists()
+
+    @property
+    def mask(self) -> Path:
+        """Bit-packed masks."""
+        return self.path / "mask.safetensors"
+
+    @property
+    def rewound(self) -> Path:
+        """Hashes right after the rewind."""
+        return self.path / "rewound.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Weights and optimizer in the middle of the training."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def weights(self) -> Path:
+        """Weights at the end."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def ticket(self) -> Path:
+        """The weights at the end as a ticket."""
+        return self.path / "ticket.mirl"
+
+    def record(self) -> dict[str, Any]:
+        """Read the done-marker. Raises MirlError when it is missing or damaged."""
+        return dict(read_json(self.path / self.marker, f"the {self.marker} of a finished training", dict))
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the done-marker and drop the checkpoint."""
+        write_json(self.path / self.marker, record)
+        self.checkpoint.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A search and its controls on disk."""
+
+    path: Path
+
+    @property
+    def start(self) -> Path:
+        """The rewind point."""
+        return self.path / "start.safetensors"
+
+    @property
+    def ticket(self) -> Path:
+        """The ticket of the last level."""
+        return self.path / "ticket.mirl"
+
+    def level(self, level: int) -> TrainingFolder:
+        """The folder of one level."""
+        return TrainingFolder(self.path / f"level-{level:02d}")
+
+    def control(self, name: str) -> TrainingFolder:
+        """The folder of one control."""
+        return TrainingFolder(self.path / "controls" / name, "control.json")
+
+    def begin(self, recipe: Recipe, data: str) -> None:
+        """Create the folder for `recipe`, or check that the run in it has the same one and the same data."""
+        make_folder(self.path)
+        file = self.path / "recipe.json"
+        if file.exists():
+            if self.recipe() != recipe or self.data() != data:
+                raise MirlError(
+                    f"{self.path} holds a run of another recipe or of other data ({_difference(self, recipe, data)}); "
+                    "give the same options to go on, or another --out to begin anew"
+                )
+        elif any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            raise MirlError(f"{self.path} is not empty and holds no run; choose another --out")
+        else:
+            versions = {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
+            write_json(file, {"recipe": to_dict(recipe), "data": data, "versions": versions})
+
+    def recipe(self) -> Recipe:
+        """Read the recipe of the run. Raises MirlError when this is no run folder."""
+        return read_json(
+            self.path / "recipe.json", "the recipe.json of a run folder made by `mirl search`",
+            lambda value: recipe_from_dict(value["recipe"]),
+        )  # fmt: skip
+
+    def data(self) -> str:
+        """Where the training data of the run lies; empty for the bundled photographs."""
+        return read_json(self.path / "recipe.json", "the recipe.json of a run folder", lambda value: str(value["data"]))
+
+    def load_start(self) -> Arrays:
+        """Read the rewind point."""
+        return load_arrays(self.start)[0]
+
+    def save_start(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Write the rewind point; the hashes come last."""
+        save_arrays(self.start, state)
+        write_json(self.path / "start.json", hash_state(state))
+
+    @property
+    def started(self) -> bool:
+        """Whether the rewind point is there."""
+        return (self.path / "start.json").exists()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; raises MirlError when another one works on it."""
+        make_folder(self.path)
+        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise MirlError(f"another mirl process works on {self.path}; wait for it or stop it") from error
+            yield
+        finally:
+            os.close(handle)
+
+
+def _difference(run: RunFolder, recipe: Recipe, data: str) -> str:
+    """Name the first field in which the stored run and the asked one differ."""
+    if run.data() != data:
+        return f"data: {run.data() or 'bundled'!r} there, {data or 'bundled'!r} asked"
+
+    def walk(there: Any, asked: Any, where: str) -> str:
+        if isinstance(there, dict):
+            for name in there:
+                if there[name] != asked[name]:
+                    return walk(there[name], asked[name], f"{where}.{name}")
+        return f"{where.lstrip('.')}: {there!r} there, {asked!r} asked"
+
+    return walk(to_dict(run.recipe()), to_dict(recipe), "")

@@ -1,0 +1,263 @@
+"""The lottery: train, prune the smallest weights, put the survivors back to their initial values, train again.
+
+Lottery tickets: Frankle & Carbin 2019 (arXiv 1803.03635); late rewinding: Frankle et al. 2020 (arXiv 1912.05671);
+for all-in-one restoration: MIR-L (arXiv 2510.14463), whose rewind left prompts and temperatures warm. Ours restores EVERY
+tensor.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from mirl import __version__
+from mirl.data.patches import load_training_data
+from mirl.engine.torch import keep_large_blocks
+from mirl.errors import MirlError
+from mirl.layers import parameters
+from mirl.lottery.prune import (
+    Masks, dense_masks, empty_layers, initial_rms, plan_levels, prunable_parameters, scores, shrink_masks,
+)  # fmt: skip
+from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks
+from mirl.lottery.train import Listener, Setting, Stopped, Validation, arrays_of, train
+from mirl.network.promptir import PromptIR, initialise
+from mirl.recipe import Recipe, network_from_dict, to_dict
+from mirl.ticket import Ticket, write_ticket
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended: `finished`, or stopped at a safe point in `level` after `step` updates of it."""
+
+    run: Path
+    finished: bool
+    levels: int
+    level: int
+    step: int = 0
+
+
+@dataclass
+class Progress:
+    """Where the run stands; `describe` is told whenever it changes, `update` at every line of the log."""
+
+    describe: Callable[[str], None] = lambda text: None
+    update: Listener = lambda step, steps, values: None
+    step: int = field(default=0, init=False)
+
+    def __call__(self, step: int, steps: int, values: Any) -> None:
+        """Take the progress of a training."""
+        self.step = step
+        self.update(step, steps, values)
+
+
+def search(
+    recipe: Recipe,
+    run: Path,
+    data: Path | None = None,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    time_limit_seconds: float | None = None,
+    progress: Progress | None = None,
+    tensorboard: bool = False,
+) -> SearchResult:
+    """Find a ticket: fill the run folder `run` level by level, or go on with what is there.
+
+    `data` is a folder in MIR-L's layout, None the bundled photographs. Stops at a safe point after `time_limit_seconds` or
+    on SIGINT or SIGTERM; the same call goes on. Raises MirlError on bad data, on a run folder of another recipe, and on a
+    non-finite loss.
+    """
+    folder, progress = RunFolder(Path(run)), progress or Progress()
+    with folder.lock():
+        folder.begin(recipe, _name_data(data))
+        plan = plan_levels(recipe.network, recipe.prune)
+        with _setting(recipe, data, device, devices, nodes, time_limit_seconds, progress, tensorboard, folder) as setting:
+            level = 0
+            try:
+                start = _start(recipe, folder, setting)
+                masks = dense_masks(recipe.network, recipe.prune)
+                for level, keep in enumerate(plan):
+                    place = folder.level(level)
+                    if place.done:
+                        masks = load_masks(place.mask)
+                        continue
+                    if level:
+                        masks = _prune(recipe, folder, level, masks, start, keep)
+                    progress.describe(f"level {level} of {len(plan) - 1}, density {density(recipe, masks):.1%}")
+                    run_training(recipe, place, start, masks, setting, {"level": level}, first_step=recipe.rewind_step)
+            except Stopped:
+                return SearchResult(folder.path, False, len(plan), level, progress.step)
+        final = folder.level(len(plan) - 1)
+        if not folder.ticket.exists():
+            write_ticket(_ticket(recipe, final, final.record()), folder.ticket)
+    return SearchResult(folder.path, True, len(plan), len(plan) - 1)
+
+
+def run_training(
+    recipe: Recipe, place: TrainingFolder, start: Arrays, masks: Masks, setting: Setting, record: dict[str, Any],
+    **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Train one level or control into `place`, write its ticket and, last, its record; returns the record."""
+    began = time.monotonic()
+    timing = _Seconds(place)
+    try:
+        weights, validation = train(recipe, place, start, masks, setting, **options)
+    finally:
+        if setting.fabric.is_global_zero:
+            timing.add(time.monotonic() - began)
+    record = {**record, **describe_masks(recipe, masks, validation), "seconds": timing.total}
+    record["steps"] = (options.get("last_step") or recipe.train.steps) - options.get("first_step", 0)
+    record["recipe"], record["hashes"] = to_dict(recipe), hash_state(weights)
+    if setting.fabric.is_global_zero:
+        write_ticket(_ticket(recipe, place, record), place.ticket)
+        place.finish(record)
+    setting.fabric.barrier()
+    return record
+
+
+def density(recipe: Recipe, masks: Masks) -> float:
+    """Kept parameters over all trainable parameters."""
+    total = sum(p.size for p in parameters(recipe.network))
+    return 1 - sum(int(m.size - np.count_nonzero(m)) for m in masks.values()) / total
+
+
+def describe_masks(recipe: Recipe, masks: Masks, validation: Validation) -> dict[str, Any]:
+    """Counts and densities of a level, as level.json and the report want them."""
+    total = sum(p.size for p in parameters(recipe.network))
+    prunable = sum(p.size for p in prunable_parameters(recipe.network, recipe.prune))
+    kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+    if not masks:  # a dense control: nothing is masked, so everything prunable is there
+        kept = prunable
+    return {
+        "density": (total - prunable + kept) / total,
+        "density_prunable": kept / prunable,
+        "kept": total - prunable + kept,
+        "total": total,
+        "prunable": prunable,
+        "layers": {name: float(mask.mean()) for name, mask in masks.items()},
+        "emptied": empty_layers(masks),
+        "validation": validation,
+    }
+
+
+@contextmanager
+def make_setting(
+    recipe: Recipe, data: Path | None, device: str, devices: int, nodes: int, stop: Callable[[], bool],
+    listener: Listener, log_dir: str | None,
+) -> Iterator[Setting]:  # fmt: skip
+    """Open device and data for trainings of `recipe`; raises MirlError for a device that is not there."""
+    keep_large_blocks()
+    if device not in ("auto", "cpu", "cuda"):
+        raise MirlError(f"unknown device {device!r}; expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MirlError("device cuda was asked for and none is found; use --device cpu")
+    fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=devices, num_nodes=nodes,
+                    precision=recipe.train.precision)  # fmt: skip
+    fabric.launch()
+    if fabric.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    loaded = load_training_data(data, recipe.tasks, recipe.train.patch, recipe.seed, str(fabric.device),
+                                clean_share=recipe.train.clean_share)  # fmt: skip
+    with loaded:
+        yield Setting(fabric, loaded.stream, loaded.validation, stop, listener, log_dir)
+
+
+@contextmanager
+def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]]:
+    """Give a function that turns true at the time limit, or once SIGINT or SIGTERM came; a second signal interrupts at once."""
+    deadline = None if time_limit_seconds is None else time.monotonic() + time_limit_seconds
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    previous = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, handle)
+    except ValueError:
+        pass  # not in the main thread: signals are the caller's
+    try:
+        yield lambda: asked or (deadline is not None and time.monotonic() > deadline)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _setting(
+    recipe: Recipe, data: Path | None, device: str, devices: int, nodes: int, limit: float | None, progress: Progress,
+    tensorboard: bool, folder: RunFolder,
+) -> Iterator[Setting]:  # fmt: skip
+    log_dir = str(folder.path / "tensorboard") if tensorboard else None
+    with (
+        stop_switch(limit) as stop,
+        make_setting(recipe, data, device, devices, nodes, stop, progress, log_dir) as setting,
+    ):
+        yield setting
+
+
+def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
+    """Return the rewind point, making it first when it is not there: initial values, or those after `rewind_step` updates."""
+    if folder.started:
+        return folder.load_start()
+    network = PromptIR(recipe.network)
+    initialise(network, torch.Generator().manual_seed(recipe.seed))
+    state = arrays_of(network)
+    if recipe.rewind_step:
+        place = TrainingFolder(folder.path / "before-rewind-point")
+        raw = replace(recipe, train=replace(recipe.train, ema_decay=0.0))
+        state, _ = train(raw, place, state, {}, setting, last_step=recipe.rewind_step)
+    if setting.fabric.is_global_zero:
+        folder.save_start(state)
+    setting.fabric.barrier()
+    return folder.load_start()
+
+
+def _prune(recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: Arrays, keep: int) -> Masks:
+    """Choose the survivors of the level before."""
+    trained = load_arrays(folder.level(level - 1).weights)[0]
+    rms = initial_rms(start, recipe.network, recipe.prune)
+    return shrink_masks(masks, scores(trained, rms, recipe.network, recipe.prune), keep, recipe.prune)
+
+
+def _ticket(recipe: Recipe, place: TrainingFolder, record: dict[str, Any]) -> Ticket:
+    """Make the ticket of a finished training, with where it comes from."""
+    provenance = {
+        "mirl": __version__,
+        "recipe": record["recipe"],
+        "tasks": [share.task for share in recipe.tasks],
+        "scores": record["validation"],
+        **{key: record[key] for key in ("level", "kind", "density", "steps") if key in record},
+    }
+    network = network_from_dict(record["recipe"]["network"])
+    return Ticket(network, load_arrays(place.weights)[0], load_masks(place.mask), provenance)
+
+
+def _name_data(data: Path | None) -> str:
+    return "" if data is None else str(data.resolve())
+
+
+class _Seconds:
+    """The training time of a level over all its interruptions, kept beside the metrics, which hold no clock."""
+
+    def __init__(self, place: TrainingFolder):
+        self.file = place.path / "seconds.txt"
+        self.total = float(self.file.read_text()) if self.file.exists() and place.checkpoint.exists() else 0.0
+
+    def add(self, seconds: float) -> None:
+        self.total += seconds
+        if self.file.parent.exists():
+            self.file.write_text(f"{self.total:.3f}\n")
