@@ -29,7 +29,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is not None and Path(str(error.filename)) not in {path, temporary, path.parent}:
+        if temporary is not None and error.filename not in (None, path, str(temporary)):
             raise  # an error of the block's own about another file
         raise MirlError(
             f"cannot write {path}: {error.strerror or error}; expected an existing, writable folder with free space; "

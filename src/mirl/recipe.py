@@ -70,7 +70,6 @@ class TrainConfig:
     clean_share: float = 0.0
     log_every: int = 20
     validate_every: int = 0
-    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         """Reject values no training can run with, naming the field. Raises MirlError."""

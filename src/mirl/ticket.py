@@ -251,3 +251,29 @@ def _unplanes(data: bytes, kind: str) -> NDArray[np.float32]:
     size = np.dtype(kind).itemsize
     planes = np.frombuffer(data, np.uint8).reshape(size, -1)
     return np.ascontiguousarray(planes.T).view(kind).reshape(-1).astype(np.float32)
+
+
+def describe_ticket(ticket: Ticket) -> dict[str, Any]:
+    """Return the figures of `mirl inspect`: densities of all parameters, of prunable ones and by MACs, bytes, layers.
+
+    `nonzero` counts values that are not zero; `density` what the masks keep (a kept weight may be zero by rounding).
+    `density_macs` weighs every kept weight by its uses for each input pixel.
+    """
+    layers, macs = [], [0.0, 0.0]
+    prunable = [0, 0]
+    for p in parameters(ticket.network):
+        kept = p.size if p.name not in ticket.masks else int(np.count_nonzero(ticket.masks[p.name]))
+        layers.append({"name": p.name, "kind": p.kind, "shape": list(p.shape), "kept": kept, "density": kept / p.size})
+        macs = [macs[0] + kept * p.uses_per_pixel, macs[1] + p.size * p.uses_per_pixel]
+        prunable = [prunable[0] + kept * p.prunable, prunable[1] + p.size * p.prunable]
+    return {
+        "parameters": ticket.total,
+        "nonzero": sum(int(np.count_nonzero(w)) for w in ticket.weights.values()),
+        "density": ticket.density,
+        "density_prunable": prunable[0] / prunable[1],
+        "density_macs": macs[0] / macs[1],
+        "bytes": len(encode_ticket(ticket)),
+        "dense_bytes": 4 * ticket.total,
+        "tasks": list(ticket.tasks),
+        "layers": layers,
+    }

@@ -1,7 +1,7 @@
 """PSNR and SSIM of RGB images, numpy only, equal to scikit-image's to 1e-6 in the two conventions papers use.
 
-SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (TIP 2004), per
-channel, averaged over channels and over the pixels whose whole window lies inside the image.
+SSIM follows Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (TIP
+2004), per channel, averaged over channels and over the pixels whose whole window lies inside the image.
 """
 
 import math
@@ -14,14 +14,15 @@ from mirl.errors import MirlError
 Window = Literal["gaussian", "uniform"]
 
 K1, K2 = 0.01, 0.03  # Wang et al. 2004
-GAUSSIAN_SIGMA, GAUSSIAN_SIZE = 1.5, 11  # Wang et al. 2004
-UNIFORM_SIZE = 7  # scikit-image's default, and so MIR-L's
+GAUSSIAN_SIGMA = 1.5  # Wang et al. 2004
+WINDOW_SIZES: dict[Window, int] = {"gaussian": 11, "uniform": 7}  # Wang et al. 2004; scikit-image's default
 
 
 def psnr(restored: np.ndarray, clean: np.ndarray, peak: float = 1.0) -> float:
-    """Return the peak signal-to-noise ratio in dB over all pixels and channels; identical images give infinity.
+    """Return the peak signal-to-noise ratio in dB over all pixels and channels.
 
-    Both are float (h, w, 3) with values up to `peak`. Raises MirlError on other types or on different shapes.
+    Both are float (h, w, 3) with values up to `peak`; identical images give infinity. Raises MirlError on
+    other types or on different shapes.
     """
     check_images(restored, clean)
     mean_square = float(np.mean(np.square(np.subtract(restored, clean, dtype=np.float64))))
@@ -31,8 +32,8 @@ def psnr(restored: np.ndarray, clean: np.ndarray, peak: float = 1.0) -> float:
 def ssim(restored: np.ndarray, clean: np.ndarray, window: Window = "gaussian", peak: float = 1.0) -> float:
     """Return the structural similarity, at most 1, of two float (h, w, 3) images with values up to `peak`.
 
-    "gaussian": 11x11 window, sigma 1.5, population covariance (scikit-image with gaussian_weights=True, sigma=1.5,
-    use_sample_covariance=False). "uniform": 7x7 box, sample covariance (scikit-image's defaults).
+    "gaussian": 11x11 window, sigma 1.5, population covariance (scikit-image with gaussian_weights=True,
+    sigma=1.5, use_sample_covariance=False). "uniform": 7x7 box, sample covariance (scikit-image's defaults).
     Raises MirlError on images smaller than the window, of different shapes or of other types.
     """
     check_images(restored, clean)
@@ -61,9 +62,8 @@ def check_images(restored: np.ndarray, clean: np.ndarray) -> None:
     """Raise MirlError unless both are floating-point (h, w, 3) arrays of one shape."""
     for image in (restored, clean):
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype.kind != "f":
-            raise MirlError(
-                f"metrics expect floating-point images (h, w, 3), found {image.dtype} {image.shape}; convert them to RGB"
-            )
+            found = f"{image.dtype} {image.shape}"
+            raise MirlError(f"metrics expect floating-point images (h, w, 3), found {found}; convert to RGB")
     if restored.shape != clean.shape:
         raise MirlError(
             f"cannot compare images of different sizes: {_size(restored)} against {_size(clean)}; "
@@ -75,16 +75,15 @@ def _size(image: np.ndarray) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
 
 
-def _window(window: str) -> tuple[np.ndarray, float]:
-    """Return the one-dimensional weights and the factor that turns a windowed covariance into the convention's."""
-    if window == "gaussian":
-        offsets = np.arange(GAUSSIAN_SIZE) - GAUSSIAN_SIZE // 2
-        weights = np.exp(-0.5 * (offsets / GAUSSIAN_SIGMA) ** 2)
-        return weights / weights.sum(), 1.0
+def _window(window: Window) -> tuple[np.ndarray, float]:
+    """Return the one-dimensional weights, and the factor on a covariance that the convention asks for."""
+    if window not in WINDOW_SIZES:
+        raise MirlError(f"unknown SSIM window {window!r}; expected one of {', '.join(WINDOW_SIZES)}")
+    size = WINDOW_SIZES[window]
     if window == "uniform":
-        count = UNIFORM_SIZE**2
-        return np.full(UNIFORM_SIZE, 1 / UNIFORM_SIZE), count / (count - 1)
-    raise MirlError(f"unknown SSIM window {window!r}; expected gaussian or uniform")
+        return np.full(size, 1 / size), size**2 / (size**2 - 1)
+    weights = np.exp(-0.5 * ((np.arange(size) - size // 2) / GAUSSIAN_SIGMA) ** 2)
+    return weights / weights.sum(), 1.0
 
 
 def _filter(plane: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -140,6 +140,7 @@ CONTROLS: dict[str, Callable[[FinishedRun, int], Control]] = {
 def control(
     run: Path, kind: str, data: Path | None = None, *, seed: int = 0, budget: Budget = "level", device: str = "auto",
     time_limit_seconds: float | None = None, progress: Progress | None = None, tensorboard: bool = False,
+    skip_bad: bool = False,
 ) -> SearchResult:  # fmt: skip
     """Train one control beside a finished run, into RUN/controls/KIND[-total][-seedN], or go on with it.
 
@@ -167,10 +168,8 @@ def control(
         log_dir = str(finished.folder.path / "tensorboard") if tensorboard else None
         progress.describe(f"control {name}")
         record: dict[str, Any] = {"kind": kind, "seed": seed, "budget": budget}
-        with (
-            stop_switch(time_limit_seconds) as stop,
-            make_setting(recipe, source, device, 1, 1, stop, progress, log_dir) as setting,
-        ):
+        with stop_switch(time_limit_seconds) as stop:
+            setting = make_setting(recipe, source, device, stop, progress, log_dir=log_dir, skip_bad=skip_bad)
             try:
                 run_training(recipe, place, begin.start, begin.masks, setting, record, first_step=recipe.rewind_step,
                              constant_rate=begin.constant_rate)  # fmt: skip

@@ -19,7 +19,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mirl import __version__
-from mirl.data.patches import load_training_data
+from mirl.data.patches import load_training_data, validation_examples
 from mirl.engine.torch import keep_large_blocks
 from mirl.errors import MirlError
 from mirl.layers import parameters
@@ -67,20 +67,25 @@ def search(
     devices: int = 1,
     nodes: int = 1,
     time_limit_seconds: float | None = None,
+    checkpoint_seconds: float = 60.0,
     progress: Progress | None = None,
     tensorboard: bool = False,
+    skip_bad: bool = False,
 ) -> SearchResult:
     """Find a ticket: fill the run folder `run` level by level, or go on with what is there.
 
-    `data` is a folder in MIR-L's layout, None the bundled photographs. Stops at a safe point after `time_limit_seconds` or
-    on SIGINT or SIGTERM; the same call goes on. Raises MirlError on bad data, on a run folder of another recipe, and on a
+    `data` is a folder in MIR-L's layout, None the bundled photographs; `skip_bad` leaves out files that cannot be used. Stops at a safe point after `time_limit_seconds` or
+    on SIGINT or SIGTERM; the same call goes on. A kill -9 costs at most `checkpoint_seconds`. Raises MirlError on bad data, on a run folder of another recipe, and on a
     non-finite loss.
     """
     folder, progress = RunFolder(Path(run)), progress or Progress()
     with folder.lock():
         folder.begin(recipe, _name_data(data))
         plan = plan_levels(recipe.network, recipe.prune)
-        with _setting(recipe, data, device, devices, nodes, time_limit_seconds, progress, tensorboard, folder) as setting:
+        log_dir = str(folder.path / "tensorboard") if tensorboard else None
+        with stop_switch(time_limit_seconds) as stop:
+            setting = make_setting(recipe, data, device, stop, progress, devices=devices, nodes=nodes, log_dir=log_dir,
+                                   skip_bad=skip_bad, checkpoint_seconds=checkpoint_seconds)  # fmt: skip
             level = 0
             try:
                 start = _start(recipe, folder, setting)
@@ -149,11 +154,12 @@ def describe_masks(recipe: Recipe, masks: Masks, validation: Validation) -> dict
     }
 
 
-@contextmanager
 def make_setting(
-    recipe: Recipe, data: Path | None, device: str, devices: int, nodes: int, stop: Callable[[], bool],
-    listener: Listener, log_dir: str | None,
-) -> Iterator[Setting]:  # fmt: skip
+    recipe: Recipe, data: Path | None, device: str, stop: Callable[[], bool], listener: Listener, *,
+    devices: int = 1, nodes: int = 1,
+    log_dir: str | None = None, skip_bad: bool = False,
+    checkpoint_seconds: float = 60.0,
+) -> Setting:  # fmt: skip
     """Open device and data for trainings of `recipe`; raises MirlError for a device that is not there."""
     keep_large_blocks()
     if device not in ("auto", "cpu", "cuda"):
@@ -165,10 +171,10 @@ def make_setting(
     fabric.launch()
     if fabric.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    loaded = load_training_data(data, recipe.tasks, recipe.train.patch, recipe.seed, str(fabric.device),
-                                clean_share=recipe.train.clean_share)  # fmt: skip
-    with loaded:
-        yield Setting(fabric, loaded.stream, loaded.validation, stop, listener, log_dir)
+    stream = load_training_data(data, recipe.tasks, recipe.train.patch, recipe.seed, fabric.device,
+                                clean_share=recipe.train.clean_share, skip_bad=skip_bad)  # fmt: skip
+    examples = validation_examples(data, [share.task for share in recipe.tasks], skip_bad=skip_bad)
+    return Setting(fabric, stream, examples, stop, listener, checkpoint_seconds, log_dir)
 
 
 @contextmanager
@@ -194,19 +200,6 @@ def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _setting(
-    recipe: Recipe, data: Path | None, device: str, devices: int, nodes: int, limit: float | None, progress: Progress,
-    tensorboard: bool, folder: RunFolder,
-) -> Iterator[Setting]:  # fmt: skip
-    log_dir = str(folder.path / "tensorboard") if tensorboard else None
-    with (
-        stop_switch(limit) as stop,
-        make_setting(recipe, data, device, devices, nodes, stop, progress, log_dir) as setting,
-    ):
-        yield setting
 
 
 def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mirl.data.patches import PatchStream, ValidationExample, prefetch
+from mirl.data.patches import PatchStream, ValidationExample
 from mirl.errors import MirlError
 from mirl.evaluate.metrics import psnr
 from mirl.files import write_json
@@ -47,6 +47,7 @@ class Setting:
     validation: list[ValidationExample]
     stop: Callable[[], bool]
     listener: Listener
+    checkpoint_seconds: float = 60.0  # the most that a kill -9 can lose
     log_dir: str | None = None  # where TensorBoard events go, when asked for
 
 
@@ -115,9 +116,9 @@ def train(
     check_every = 1 if fabric.device.type == "cpu" else config.log_every
     pending: list[tuple[Tensor, Tensor]] = []
     clock = _Clock()
-    batches = prefetch(setting.stream, state.step, last - state.step, config.batch, fabric.global_rank, fabric.world_size)
     try:
-        for batch in batches:
+        while state.step < last:
+            batch = setting.stream.batch(state.step, share, fabric.global_rank, fabric.world_size)
             rate = config.minimum_learning_rate if constant_rate else learning_rate(config, state.step)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -143,7 +144,7 @@ def train(
                 line: dict[str, Any] = {"step": state.step, "validation": {k: v["psnr"] for k, v in scores.items()}}
                 _append(folder, line, writer)
             stop = fabric.broadcast(setting.stop()) if fabric.world_size > 1 else setting.stop()
-            if state.step < last and (stop or clock.since_checkpoint() > config.checkpoint_seconds):
+            if state.step < last and (stop or clock.since_checkpoint() >= setting.checkpoint_seconds):
                 _collect(fabric, recipe, state, pending)
                 if fabric.is_global_zero:
                     save_arrays(folder.checkpoint, state.arrays())
@@ -152,7 +153,6 @@ def train(
                 if stop:
                     raise Stopped
     finally:
-        batches.close()
         if writer is not None:
             writer.close()
     final = state.final()
@@ -285,7 +285,7 @@ def _load(network: PromptIR, start: Arrays, masks: dict[str, Tensor]) -> None:
     network.load_state_dict({name: torch.from_numpy(value) for name, value in start.items()})
     with torch.no_grad():
         for name, mask in masks.items():
-            network.get_parameter(name).mul_(mask)
+            network.get_parameter(name).masked_fill_(~mask, 0.0)
 
 
 def _collect(fabric: Fabric, recipe: Recipe, state: _State, pending: list[tuple[Tensor, Tensor]]) -> None:

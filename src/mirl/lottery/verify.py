@@ -134,8 +134,11 @@ def _rewound(audit: Audit, place: TrainingFolder, start: Arrays, masks: Masks, w
         audit.problems.append(f"{place.path.name}/rewound.json is missing")
         return False
     recorded = read_json(place.rewound, "the hashes after a rewind", lambda value: dict(value["tensors"]))
-    back = {name: value * masks[name] if name in masks else value for name, value in start.items() if name not in warm}
-    # A pruned negative weight gives -0.0 in the product; the network holds it as the same -0.0.
+    back = {
+        name: np.where(masks[name], value, np.float32(0)) if name in masks else value
+        for name, value in start.items()
+        if name not in warm
+    }
     return _compare_hashes(audit, f"{place.path.name}: state after the rewind", hash_state(back),
                            {n: h for n, h in recorded.items() if n not in warm})  # fmt: skip
 

@@ -1,0 +1,60 @@
+"""The table of commands, and what all of them share: exit codes, errors in one line, --debug, Ctrl-C."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from tyro.extras import SubcommandApp
+
+import mirl
+from mirl.cli import data, evaluate, lottery, restore
+from mirl.errors import MirlError
+
+DESCRIPTION = (
+    "Restore photographs (rain, haze, noise, web damage) with small sparse networks, and find such networks. "
+    "Exit code 0: done; 1: failed, with one line on stderr; 2: wrong command."
+)
+
+
+def commands() -> SubcommandApp:
+    """Build the table of commands."""
+    app, pairs = SubcommandApp(), SubcommandApp()
+    app.command(restore.restore)
+    app.command(lottery.search)
+    app.command(lottery.control)
+    app.command(lottery.verify)
+    app.command(evaluate.evaluate)
+    app.command(evaluate.report)
+    app.command(lottery.inspect)
+    pairs.command(data.list_, name="list")
+    pairs.command(data.check)
+    pairs.command(data.synth)
+    app.command(pairs, name="data", help="List, check or make image pairs in MIR-L's folder layout.")
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (a wrong command leaves through SystemExit with 2)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        print(f"mirl {mirl.__version__}")
+        return 0
+    if debug := "--debug" in given:  # valid anywhere before a bare "--"
+        given.remove("--debug")
+    try:
+        commands().cli(prog="mirl", description=DESCRIPTION, args=given)
+    except MirlError as error:
+        if debug:
+            raise
+        print(f"mirl: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mirl: interrupted; finished files are kept, the same command goes on", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output went away: no news for anyone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        print("mirl: out of memory; use a smaller --tile or a smaller image", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,57 @@
+"""mirl restore."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mirl.errors import MirlError
+
+
+def restore(
+    inputs: tyro.conf.Positional[tuple[Path, ...]],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    ticket: str = "small",
+    backend: Literal["auto", "torch"] = "auto",
+    strength: float = 1.0,
+    threads: int | None = None,
+    tile: int | None = None,
+    max_megapixels: float = 100.0,
+    recursive: bool = False,
+) -> None:
+    """Restore photographs: same size, same format and name, metadata kept; an input is never overwritten.
+
+    A single photo and an output with an image suffix make that file; otherwise the output is a folder. - is stdin or stdout.
+
+    Args:
+        inputs: Photos or folders of photos.
+        out: Output folder, or file for a single photo.
+        ticket: Name of a shipped ticket, or a .mirl file.
+        backend: What runs the network.
+        strength: 0 gives the input back, 1 the restored photo, between them a blend.
+        threads: Processor threads; the backend's own number when left out.
+        tile: Tile side in pixels; 0 restores the whole photo at once; chosen from the memory it needs when left out.
+        max_megapixels: Refuse larger photos.
+        recursive: Look into sub-folders too.
+    """
+    from mirl.cli.progress import counting_progress
+    from mirl.engine.engine import open_backend
+    from mirl.engine.torch import keep_large_blocks
+    from mirl.engine.photos import STREAM, restore_files
+    from mirl.ticket import load_ticket
+
+    opened = open_backend(load_ticket(ticket), backend, threads)
+    keep_large_blocks()
+    with counting_progress("restoring") as count:
+        result = restore_files(
+            inputs, out, opened, strength=strength, tile=tile, max_megapixels=max_megapixels, recursive=recursive,
+            progress=lambda done, total, path: count(done, total, path.name),
+        )  # fmt: skip
+    if out != STREAM:
+        for path in result.done:
+            print(path)
+    for path, message in result.failed:
+        print(f"mirl: {path}: {message}", file=sys.stderr)
+    if result.failed:
+        raise MirlError(f"{len(result.failed)} of {len(result.failed) + len(result.done)} photos were not restored")

@@ -1,0 +1,15 @@
+"""The photographs inside the package: it trains with no download (licences in photos/ATTRIBUTION.md)."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "photos"
+
+
+def training_photos() -> list[Path]:
+    """Return the bundled photographs that may be trained on, sorted by name."""
+    return sorted(_FOLDER.glob("*.jpg"))
+
+
+def held_out_photos() -> list[Path]:
+    """Return the four bundled photographs that nothing is ever trained on: examples and validation."""
+    return sorted((_FOLDER / "held_out").glob("*.jpg"))

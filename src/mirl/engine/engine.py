@@ -1,0 +1,142 @@
+"""Restore an image of any size with a ticket: backends behind one Protocol, strength, tiles."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirl.engine.tiles import OVERLAP, choose_tile, map_tiles
+from mirl.errors import MirlError
+from mirl.image import as_pixels
+from mirl.ticket import Ticket
+
+Pixels = NDArray[np.float32]
+
+_SMALLEST_TILE = 32
+_ROWS = 256  # blended in bands of rows, to keep temporaries small
+
+
+class Backend(Protocol):
+    """What runs a ticket's network. `bytes_per_pixel` is the working memory of `forward`."""
+
+    name: str
+    bytes_per_pixel: float
+
+    def forward(self, pixels: Pixels) -> Pixels:
+        """Map degraded float32 (h, w, 3) in [0, 1], any h, w >= 1, to restored (h, w, 3), not clipped."""
+
+
+@dataclass(frozen=True)
+class BackendKind:
+    """Where a backend's class `kind(ticket, threads)` lives, and how to get what it needs."""
+
+    module: str
+    kind: str
+    install: str
+
+
+BACKENDS = {
+    "torch": BackendKind("mirl.engine.torch", "TorchBackend", "pip install 'mirl[train]'"),
+}
+_PREFERENCE = ("torch",)  # what "auto" tries, fastest first
+_OPENED: WeakKeyDictionary[Ticket, dict[tuple[str, int | None], Backend]] = WeakKeyDictionary()
+
+
+def open_backend(ticket: Ticket, name: str = "auto", threads: int | None = None) -> Backend:
+    """Return the backend called `name` for the ticket, opened once and kept as long as the ticket lives.
+
+    "auto" takes the fastest that is installed. `threads=None` uses the backend's own number. Raises MirlError
+    for an unknown name, fewer than one thread, or a backend whose library is not installed.
+    """
+    if name != "auto" and name not in BACKENDS:
+        raise MirlError(f"unknown backend {name!r}; expected auto or one of {', '.join(BACKENDS)}")
+    if threads is not None and threads < 1:
+        raise MirlError(f"--threads must be at least 1, found {threads}")
+    opened = _OPENED.setdefault(ticket, {})
+    missing = []
+    for candidate in _PREFERENCE if name == "auto" else (name,):
+        if (candidate, threads) not in opened:
+            kind = BACKENDS[candidate]
+            try:
+                opened[candidate, threads] = getattr(importlib.import_module(kind.module), kind.kind)(
+                    ticket, threads
+                )
+            except ImportError as error:
+                missing.append(f"the {candidate} backend needs {error.name or error}: {kind.install}")
+                continue
+        return opened[candidate, threads]
+    raise MirlError(f"no backend can run: {'; '.join(missing)}")
+
+
+def restore_pixels(
+    backend: Backend,
+    pixels: Pixels,
+    strength: float = 1.0,
+    tile: int | None = None,
+    overlap: int = OVERLAP,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Pixels:
+    """Restore float32 (h, w, 3) pixels in [0, 1] to the same shape and range; the input stays as it is.
+
+    `strength` blends: 0 returns the input exactly, 1 the restored image. `tile` is the side of the square
+    tiles in pixels, 0 the whole image at once, None what fits a gigabyte. `on_tile(done, all)` reports
+    progress. Raises MirlError for a strength outside [0, 1], a tile below 32, or a network whose output is no
+    number.
+    """
+    check_options(strength, tile)
+    if overlap < 0:
+        raise MirlError(f"overlap must be at least 0 pixels, found {overlap}")
+    height, width = pixels.shape[:2]
+    if strength == 0:
+        return pixels.copy()
+    if tile is None:
+        size = choose_tile(height, width, backend.bytes_per_pixel, overlap)
+    else:
+        size = (tile or height, tile or width)
+    restored = map_tiles(backend.forward, pixels, size, overlap, on_tile)
+    for top in range(0, height, _ROWS):
+        rows = restored[top : top + _ROWS]
+        if not np.isfinite(rows).all():
+            raise MirlError(
+                f"the {backend.name} backend gave NaN or infinite pixels; check the ticket: mirl inspect"
+            )
+        np.clip(rows, 0, 1, out=rows)
+        if strength < 1:
+            source = pixels[top : top + _ROWS]
+            rows -= source
+            rows *= np.float32(strength)
+            rows += source
+            np.clip(rows, 0, 1, out=rows)  # rounding
+    return restored
+
+
+def check_options(strength: float, tile: int | None) -> None:
+    """Raise MirlError for a strength outside [0, 1] or a tile that is neither None, 0 nor at least 32."""
+    if not 0 <= strength <= 1:
+        raise MirlError(f"--strength must lie between 0 (the input) and 1 (fully restored), found {strength}")
+    if tile is not None and tile != 0 and tile < _SMALLEST_TILE:
+        raise MirlError(
+            f"--tile must be 0 (the whole image) or at least {_SMALLEST_TILE} pixels, found {tile}"
+        )
+
+
+def restore(
+    image: Any,
+    ticket: Ticket,
+    *,
+    strength: float = 1.0,
+    backend: str = "auto",
+    tile: int | None = None,
+    threads: int | None = None,
+) -> Any:
+    """Restore a PIL image or an array and return the same kind, size and type; transparency is kept.
+
+    Arrays: (h, w), (h, w, 3) or (h, w, 4), uint8, uint16 or floats in [0, 1]. Options as in `restore_pixels`
+    and `open_backend`, and so are the errors raised.
+    """
+    pixels, back = as_pixels(image)
+    return back(restore_pixels(open_backend(ticket, backend, threads), pixels, strength, tile))

@@ -1,0 +1,213 @@
+"""What `mirl restore IN... -o OUT` does: photos and folders in, restored photos out, no input overwritten."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from mirl.engine.engine import Backend, check_options, restore_pixels
+from mirl.errors import MirlError
+from mirl.files import make_folder
+from mirl.image import MAX_MEGAPIXELS, SUFFIXES, encode_photo, read_photo, target_format, write_photo
+
+STREAM = Path("-")  # stdin as an input, stdout as the output
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to restore; `-` is stdin or stdout."""
+
+    source: Path
+    target: Path
+
+
+@dataclass
+class RestoreResult:
+    """What was written, and which photos failed with what message."""
+
+    done: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def plan(inputs: Sequence[Path], output: Path, recursive: bool = False) -> list[Job]:
+    """Decide every output before any work; nothing is read or written.
+
+    A single photo and an `output` with an image suffix make that file. Otherwise `output` is a folder: names
+    are kept, and sub-folders when `recursive`. Of a folder, files with an image suffix are taken, hidden ones
+    and those below `output` not. Raises MirlError for a missing or empty input, two inputs with one output,
+    or an output that is an input, through links too.
+    """
+    if not inputs:
+        raise MirlError("no input given; expected photos or folders of photos")
+    try:
+        if STREAM in inputs or output == STREAM:
+            return [_stream_job(inputs, output)]
+        return _file_jobs(inputs, output, recursive)
+    except OSError as error:
+        raise MirlError(
+            f"cannot look at {error.filename}: {error.strerror}; check names and permissions"
+        ) from error
+
+
+def _file_jobs(inputs: Sequence[Path], output: Path, recursive: bool) -> list[Job]:
+    named = output.suffix.lower() in SUFFIXES and not output.is_dir()
+    if output.exists() and not output.is_dir() and not named:
+        raise MirlError(
+            f"{output} is a file without an image suffix; expected a folder or a name such as out.png"
+        )
+    jobs: list[Job] = []
+    for path in inputs:
+        if path.is_dir():
+            if named:
+                raise MirlError(
+                    f"{path} is a folder, but the output {output} is one photo; give an output folder"
+                )
+            found = [
+                Job(photo, output / photo.relative_to(path)) for photo in _photos_in(path, output, recursive)
+            ]
+            if not found:
+                hint = "" if recursive else "; add --recursive to look into its sub-folders"
+                raise MirlError(f"no photos in {path}; expected files ending in {', '.join(SUFFIXES)}{hint}")
+            jobs += found
+        elif path.exists():
+            jobs.append(Job(path, output if named else output / path.name))
+        else:
+            raise MirlError(f"{path} does not exist; expected a photo or a folder of photos")
+    if named and len(jobs) > 1:
+        raise MirlError(f"{len(jobs)} inputs, but the output {output} is one photo; give an output folder")
+    _check_targets(jobs)
+    return jobs
+
+
+def restore_files(
+    inputs: Sequence[Path],
+    output: Path,
+    backend: Backend,
+    *,
+    strength: float = 1.0,
+    tile: int | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    recursive: bool = False,
+    progress: Callable[[float, int, Path], None] | None = None,
+    stdin: BinaryIO | None = None,
+    stdout: BinaryIO | None = None,
+) -> RestoreResult:
+    """Restore what `plan` finds; a bad photo is recorded and the others go on.
+
+    Formats, names and metadata are kept (`mirl.image`); an older output is replaced in one step.
+    `progress(finished, all, photo)` counts photos, with the fraction of the one in work. `stdin` and `stdout`
+    default to the process's. Raises MirlError, before any photo is read, for what `plan` refuses, a wrong
+    option or an output folder that cannot be made.
+    """
+    jobs = plan(inputs, output, recursive)
+    check_options(strength, tile)
+    if not max_megapixels > 0:
+        raise MirlError(f"--max-megapixels must be above 0, found {max_megapixels}")
+    for folder in dict.fromkeys(job.target.parent for job in jobs if job.target != STREAM):
+        make_folder(folder)
+    result = RestoreResult()
+    for number, job in enumerate(jobs):
+
+        def on_tile(done: int, count: int, job: Job = job, number: int = number) -> None:
+            if progress:
+                progress(number + done / count, len(jobs), job.source)
+
+        if progress:
+            progress(number, len(jobs), job.source)
+        try:
+            _restore_one(job, backend, strength, tile, max_megapixels, on_tile, stdin, stdout)
+            result.done.append(job.target)
+        except MirlError as error:
+            result.failed.append((job.source, str(error)))
+        if progress:
+            progress(number + 1, len(jobs), job.source)
+    return result
+
+
+def _stream_job(inputs: Sequence[Path], output: Path) -> Job:
+    if len(inputs) != 1:
+        raise MirlError(f"'-' stands for one photo, found {len(inputs)} inputs; give a single input with it")
+    (source,) = inputs
+    if source != STREAM and not source.is_file():
+        raise MirlError(f"{source} is not a file; expected one photo when the output is '-'")
+    if output != STREAM and (output.suffix.lower() not in SUFFIXES or output.is_dir()):
+        raise MirlError(
+            f"{output} names no photo; expected a file name such as out.png, or '-', for input from '-'"
+        )
+    return Job(source, output)
+
+
+def _photos_in(folder: Path, output: Path, recursive: bool) -> list[Path]:
+    """Return the photos of a folder, sorted, without hidden ones and earlier output below it."""
+    found = []
+    for root, folders, names in os.walk(folder, onerror=_raise):
+        place = Path(root)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not _same(place / name, output)
+        )
+        found += [place / name for name in names if not name.startswith(".") and _is_photo(place / name)]
+        if not recursive:
+            break
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # os.walk would pass over a folder it cannot list
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _same(path: Path, other: Path) -> bool:
+    return other.exists() and path.samefile(other)
+
+
+def _check_targets(jobs: Sequence[Job]) -> None:
+    """Raise MirlError when an output is an input (through links too), is a folder, or is wanted twice."""
+    inputs = {(info.st_dev, info.st_ino): job.source for job in jobs for info in [job.source.stat()]}
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        if job.target.is_dir():
+            raise MirlError(f"the output {job.target} is a folder; move it away or choose another output")
+        if job.target.exists():
+            info = job.target.stat()
+            if source := inputs.get((info.st_dev, info.st_ino)):
+                raise MirlError(
+                    f"the output {job.target} is the input {source}; inputs are never "
+                    "overwritten, choose another output"
+                )
+        place = os.path.realpath(job.target)
+        if (first := taken.get(place)) is not None:
+            raise MirlError(
+                f"{first} and {job.source} would both become {job.target}; restore them to two folders"
+            )
+        taken[place] = job.source
+
+
+def _restore_one(
+    job: Job,
+    backend: Backend,
+    strength: float,
+    tile: int | None,
+    max_megapixels: float,
+    on_tile: Callable[[int, int], None],
+    stdin: BinaryIO | None,
+    stdout: BinaryIO | None,
+) -> None:
+    source = (stdin or sys.stdin.buffer).read() if job.source == STREAM else job.source
+    photo = read_photo(source, max_megapixels)
+    if job.target != STREAM:
+        target_format(photo, job.target)  # refuse lost transparency before the work
+    pixels = restore_pixels(backend, photo.pixels, strength, tile, on_tile=on_tile)
+    restored = replace(photo, pixels=pixels)
+    if job.target != STREAM:
+        return write_photo(restored, job.target)
+    stream = stdout or sys.stdout.buffer
+    try:
+        stream.write(encode_photo(restored))
+        stream.flush()
+    except OSError as error:
+        raise MirlError(f"cannot write the photo to stdout: {error.strerror}") from error

@@ -1,0 +1,112 @@
+"""Large images in overlapping tiles: equal sizes, smooth windows that sum to one, one tile of working memory.
+
+The network attends over all the pixels it is given, so a tile's result differs slightly from the whole
+image's: tiles are as large as the memory budget allows, and neighbours fade into each other over their whole
+overlap.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+
+OVERLAP = 64
+TILE_BYTES = 1 << 30  # working memory of one tile: leaves room for a 12-megapixel photo in and out below 2 GB
+_STEP = 8  # the network pads to multiples of 8: other tile sizes waste work
+
+
+def choose_tile(height: int, width: int, bytes_per_pixel: float, overlap: int = OVERLAP) -> tuple[int, int]:
+    """Return the tile (height, width) that covers the image with least work within TILE_BYTES.
+
+    `bytes_per_pixel` is what the backend needs while it works on one pixel. The image's own size is returned
+    when it fits; a tile is never smaller than twice the overlap.
+    """
+    limit = TILE_BYTES / bytes_per_pixel
+    if height * width <= limit:
+        return height, width
+    smallest = max(2 * overlap, _STEP)
+    candidates = []
+    for rows in range(1, height // smallest + 2):
+        tile_height = _split_evenly(height, rows, overlap, smallest)
+        for columns in range(1, width // smallest + 2):
+            tile_width = _split_evenly(width, columns, overlap, smallest)
+            if tile_height * tile_width <= limit:
+                work = rows * columns * tile_height * tile_width
+                candidates.append((work, tile_height, tile_width))
+                break  # more columns only repeat more overlap
+    if not candidates:
+        return min(smallest, height), min(smallest, width)
+    least = min(candidates)[0]
+    _, tile_height, tile_width = max(
+        (candidate for candidate in candidates if candidate[0] <= 1.05 * least),
+        key=lambda candidate: min(candidate[1:]),  # the squarest: most of the image around every pixel
+    )
+    return tile_height, tile_width
+
+
+def starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Return where tiles begin on a line of `size` pixels: spread evenly, sharing at least `overlap`."""
+    if tile >= size:
+        return [0]
+    gaps = -(-(size - tile) // (tile - overlap))
+    return [(size - tile) * i // gaps for i in range(gaps + 1)]
+
+
+def windows(size: int, tile: int, overlap: int) -> NDArray[np.float32]:
+    """Return the weights (tiles, tile) of the tiles that begin at `starts`: over any pixel they sum to one.
+
+    Sine-squared ramps over what two neighbours share, flat at the ends of the line.
+    """
+    begin = starts(size, tile, overlap)
+    tile = min(tile, size)
+    raw = np.ones((len(begin), tile))
+    for i, (left, right) in enumerate(pairwise(begin)):
+        shared = left + tile - right
+        ramp = np.sin((np.arange(shared) + 0.5) / shared * (np.pi / 2)) ** 2
+        raw[i, tile - shared :] *= ramp[::-1]
+        raw[i + 1, :shared] *= ramp
+    total = np.zeros(size)
+    for i, start in enumerate(begin):
+        total[start : start + tile] += raw[i]
+    for i, start in enumerate(begin):
+        raw[i] /= total[start : start + tile]
+    return raw.astype(np.float32)
+
+
+def map_tiles(
+    forward: Callable[[Pixels], Pixels],
+    pixels: Pixels,
+    tile: tuple[int, int],
+    overlap: int = OVERLAP,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Pixels:
+    """Apply `forward` to tiles of `pixels` (h, w, 3) and blend them to (h, w, 3).
+
+    `forward` maps float32 (th, tw, 3) to the same shape. At most half a tile is overlap. `on_tile(done, all)`
+    is called after each tile. Memory: the result and one tile.
+    """
+    height, width = pixels.shape[:2]
+    tile_height, tile_width = min(tile[0], height), min(tile[1], width)
+    overlaps = min(overlap, tile_height // 2), min(overlap, tile_width // 2)
+    tops, lefts = starts(height, tile_height, overlaps[0]), starts(width, tile_width, overlaps[1])
+    down, across = windows(height, tile_height, overlaps[0]), windows(width, tile_width, overlaps[1])
+    result = np.zeros_like(pixels)
+    done, count = 0, len(tops) * len(lefts)
+    for top, fade_down in zip(tops, down, strict=True):
+        for left, fade_across in zip(lefts, across, strict=True):
+            place = np.s_[top : top + tile_height, left : left + tile_width]
+            restored = forward(np.ascontiguousarray(pixels[place]))
+            result[place] += restored * (fade_down[:, None, None] * fade_across[None, :, None])
+            done += 1
+            if on_tile:
+                on_tile(done, count)
+    return result
+
+
+def _split_evenly(size: int, count: int, overlap: int, smallest: int) -> int:
+    """Return the tile of which `count` cover `size`, rounded up to the network's step."""
+    tile = max(-(-(size + (count - 1) * overlap) // count), smallest)
+    return min(-(-tile // _STEP) * _STEP, size)

@@ -1,0 +1,262 @@
+"""Scores of a restorer per task, set and image, in a named protocol, always beside the degraded input's own.
+
+PSNR of identical images is infinite, which neither JSON nor a mean can hold: scores are capped at 100 dB (one
+8-bit step in a single sample of a megapixel photo is 113 dB; restorers of real degradations stay below 60).
+"""
+
+import csv
+import io
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from mirl.data.pairs import Pair, find_sets
+from mirl.degrade.tasks import TASKS, Task, task_named
+from mirl.errors import MirlError
+from mirl.evaluate.metrics import psnr, ssim
+from mirl.evaluate.protocol import PROTOCOLS, MetricProtocol, load_pair, protocol_named
+from mirl.files import write_bytes
+from mirl.image import quantise
+
+PSNR_CAP_DB = 100.0
+Restore = Callable[[np.ndarray], np.ndarray]
+Progress = Callable[[int, int, str], None]
+
+# Sets that enter the summary, where a task has any of them: those of MIR-L's tables. HazeRD and SOTS-indoor
+# are another kind of haze (much denser, indoor) and would swamp the outdoor figure, so they are listed but
+# not averaged in.
+SUMMARY_SETS = {
+    "denoise": ("BSD68", "CBSD68"),
+    "derain": ("Rain100L",),
+    "dehaze": ("SOTS", "SOTS-outdoor", "HSTS"),
+}
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image in one task: PSNR in dB (at most 100) and SSIM, also of the input; seconds to restore it."""
+
+    task: str
+    set: str
+    image: str
+    psnr: float
+    ssim: float
+    input_psnr: float
+    input_ssim: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """Means over the images of one set in one task."""
+
+    task: str
+    set: str
+    images: int
+    psnr: float
+    ssim: float
+    input_psnr: float
+    input_ssim: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores in the order of the task registry, then set, then image; `skipped` holds why any were left
+    out."""
+
+    protocol: str
+    images: tuple[ImageScore, ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> tuple[SetScore, ...]:
+        """One row for each task and set."""
+        groups: dict[tuple[str, str], list[ImageScore]] = {}
+        for image in self.images:
+            groups.setdefault((image.task, image.set), []).append(image)
+        return tuple(
+            SetScore(task, name, len(images), *_means(images)) for (task, name), images in groups.items()
+        )
+
+    def summary(self) -> tuple[float, float, float, float] | None:
+        """Mean PSNR, SSIM, input PSNR and input SSIM of three tasks; None unless all of them were measured.
+
+        Denoising is the mean over sigma 15, 25 and 50 and counts once, like deraining and dehazing. (The
+        published all-in-one tables average the five settings instead; the rows hold what that needs.) Each
+        setting is the mean over the images of its SUMMARY_SETS, or of all its sets when it has none of those.
+        """
+        tasks: dict[str, list[list[float]]] = {"denoise": [], "derain": [], "dehaze": []}
+        for name in ("denoise15", "denoise25", "denoise50", "derain", "dehaze"):
+            kind = name.rstrip("0123456789")
+            images = [image for image in self.images if image.task == name]
+            images = [image for image in images if image.set in SUMMARY_SETS[kind]] or images
+            if not images:
+                return None
+            tasks[kind].append(_means(images))
+        per_task = [np.mean(settings, axis=0) for settings in tasks.values()]
+        mean = np.mean(per_task, axis=0)
+        return float(mean[0]), float(mean[1]), float(mean[2]), float(mean[3])
+
+    def to_json(self, ticket_name: str) -> dict[str, Any]:
+        """Return the documented JSON value: ticket, protocol and one row for each task and set."""
+        names = [field.name for field in fields(SetScore)]
+        rows = [dict(zip(names, astuple(row), strict=True)) for row in self.rows]
+        return {"ticket": ticket_name, "protocol": self.protocol, "rows": rows}
+
+    def write_csv(self, path: Path) -> None:
+        """Write one line for each image and task, numbers in full. Raises MirlError when it cannot."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(field.name for field in fields(ImageScore))
+        writer.writerows(astuple(image) for image in self.images)
+        write_bytes(path, text.getvalue().encode())
+
+    def table(self) -> Table:
+        """Return the rows as a rich table, the degraded input beside the restored image, the summary last."""
+        protocol = PROTOCOLS[self.protocol]
+        table = Table(
+            title=f"Restoration, protocol {self.protocol}",
+            caption=f"{protocol.describe()}; PSNR in dB, at most {PSNR_CAP_DB:g}",
+            caption_justify="left",
+        )
+        for name in ("task", "set"):
+            table.add_column(name)
+        for name in ("images", "PSNR in", "PSNR out", "gain dB", "SSIM in", "SSIM out", "s/image"):
+            table.add_column(name, justify="right")
+        for row in self.rows:
+            seconds = [i.seconds for i in self.images if (i.task, i.set) == (row.task, row.set)]
+            values = (row.psnr, row.ssim, row.input_psnr, row.input_ssim)
+            table.add_row(
+                row.task, row.set, str(row.images), *_cells(*values), f"{statistics.median(seconds):.2f}"
+            )
+        if (mean := self.summary()) is not None:
+            table.add_section()
+            table.add_row("mean of 3 tasks", "", "", *_cells(*mean), "")
+            table.caption = (
+                f"{table.caption}. Mean of 3 tasks: denoise (mean of sigma 15, 25, 50), derain and dehaze "
+                "count once each; where present, only BSD68/CBSD68, Rain100L, SOTS and HSTS enter it"
+            )
+        return table
+
+
+def evaluate(
+    restore: Restore,
+    data: Path,
+    protocol: str = "standard",
+    tasks: Sequence[str] | None = None,
+    limit: int | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score `restore` (float32 (h, w, 3) in [0, 1] to the same size) on the sets under `data`.
+
+    `tasks` are names of the registry, None means every task that has a set. "web", when asked for and
+    without a set of its own, is made from the clean photos of the denoising sets. `limit` takes the first
+    images of each set. `progress` is called with images done, images in all and a label. Raises MirlError on
+    an unknown task or protocol, a task without a set, data that cannot be read or paired (unless `skip_bad`),
+    and a restorer that returns another size or a non-finite value.
+    """
+    rules = protocol_named(protocol)
+    if limit is not None and limit < 1:
+        raise MirlError(f"--limit is a number of images for each set, at least 1, found {limit}")
+    jobs = _plan(Path(data), tasks, limit, skip_bad)
+    total, done = sum(len(pairs) for _, _, pairs in jobs), 0
+    scores: list[ImageScore] = []
+    skipped: list[str] = []
+    for task, name, pairs in jobs:
+        before = len(scores)
+        for pair in pairs:
+            try:
+                degraded, clean = load_pair(pair, task, rules)
+            except MirlError as error:
+                if not skip_bad:
+                    raise
+                skipped.append(str(error))
+            else:
+                scores.append(_score(restore, degraded, clean, task.name, name, pair.name, rules))
+            done += 1
+            if progress is not None:
+                progress(done, total, f"{task.name} {name}")
+        if len(scores) == before:
+            raise MirlError(f"no image of {name} could be measured for {task.name}; the first: {skipped[-1]}")
+    return Evaluation(protocol, tuple(scores), tuple(dict.fromkeys(skipped)))
+
+
+def _plan(
+    data: Path, tasks: Sequence[str] | None, limit: int | None, skip_bad: bool
+) -> list[tuple[Task, str, tuple[Pair, ...]]]:
+    """List (task, set name, pairs) in the order of the registry, whatever the order asked for."""
+    wanted = set(TASKS) if tasks is None else {task_named(name).name for name in tasks}
+    if not wanted:
+        raise MirlError(f"no task to evaluate; expected some of {', '.join(TASKS)}")
+    kinds = {TASKS[name].kind for name in wanted} | ({"denoise"} if "web" in wanted else set())
+    found = [each for each in find_sets(data, kinds=sorted(kinds), skip_bad=skip_bad) if each.pairs]
+    found.sort(key=lambda each: (each.kind, each.name))
+    jobs = []
+    for task in (task for name, task in TASKS.items() if name in wanted):
+        mine = [each for each in found if each.kind == task.kind]
+        if task.kind == "web" and tasks is not None and not mine:
+            mine = [each for each in found if each.kind == "denoise"]
+        if tasks is not None and not mine:
+            have = ", ".join(f"{each.kind}/{each.name}" for each in found) or "none that fits"
+            raise MirlError(
+                f"no set for task {task.name} in {data}: found {have}, expected {task.kind}/SET with images; "
+                "choose another --data or other --tasks"
+            )
+        jobs += [(task, each.name, each.pairs[:limit]) for each in mine]
+    if not jobs:
+        raise MirlError(
+            f"no test set in {data}; expected folders such as denoise/SET or derain/SET/input and target; "
+            "choose the folder above them"
+        )
+    return jobs
+
+
+def _score(
+    restore: Restore,
+    degraded: np.ndarray,
+    clean: np.ndarray,
+    task: str,
+    set_name: str,
+    image: str,
+    protocol: MetricProtocol,
+) -> ImageScore:
+    input_scores = _compare(degraded, clean, protocol)  # first, should the restorer work in place
+    begin = time.perf_counter()
+    restored = np.asarray(restore(degraded))
+    seconds = time.perf_counter() - begin
+    where = f"for {image} of {set_name} ({task})"
+    if restored.shape != clean.shape:
+        raise MirlError(
+            f"the restorer returned shape {restored.shape} {where}; "
+            f"expected that of its input, {clean.shape}; check the backend"
+        )
+    if not np.isfinite(restored).all():
+        raise MirlError(f"the restorer returned NaN or infinity {where}; expected numbers; check the ticket")
+    restored = quantise(restored) if protocol.round_output else np.clip(restored, 0, 1)
+    return ImageScore(task, set_name, image, *_compare(restored, clean, protocol), *input_scores, seconds)
+
+
+def _compare(image: np.ndarray, clean: np.ndarray, protocol: MetricProtocol) -> tuple[float, float]:
+    return min(psnr(image, clean), PSNR_CAP_DB), ssim(image, clean, protocol.window)
+
+
+def _means(images: Sequence[ImageScore]) -> list[float]:
+    names = ("psnr", "ssim", "input_psnr", "input_ssim")
+    return [statistics.fmean(getattr(image, name) for image in images) for name in names]
+
+
+def _cells(psnr_out: float, ssim_out: float, psnr_in: float, ssim_in: float) -> list[str]:
+    return [
+        f"{psnr_in:.2f}",
+        f"{psnr_out:.2f}",
+        f"{psnr_out - psnr_in:+.2f}",
+        f"{ssim_in:.4f}",
+        f"{ssim_out:.4f}",
+    ]

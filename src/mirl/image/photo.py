@@ -1,0 +1,108 @@
+"""A decoded photo, and how it is encoded and written."""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirl.errors import MirlError
+from mirl.files import write_bytes
+from mirl.image.metadata import Coding
+from mirl.image.pixels import Pixels, join
+
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+}
+SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A decoded image: `pixels` float32 (h, w, 3) RGB in [0, 1], `alpha` float32 (h, w) in [0, 1] or None.
+
+    `format` is a key of FORMATS. `grey` photos came with one channel and are written with one (BT.601 luma);
+    `bits` is 16 for 16-bit grey, else 8. The orientation is applied, so `exif` says 1; a broken EXIF block is
+    dropped.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    format: str = "PNG"
+    exif: bytes | None = None
+    icc: bytes | None = None
+    grey: bool = False
+    bits: int = 8
+    coding: Coding = field(default_factory=Coding)
+
+
+def target_format(photo: Photo, path: Path) -> str:
+    """Return the format `write_photo` would use: the one `path`'s suffix names, else the photo's own.
+
+    Raises MirlError when that format would lose the photo's transparency.
+    """
+    name = SUFFIXES.get(path.suffix.lower(), photo.format)
+    _check_alpha(photo, name, str(path))
+    return name
+
+
+def write_photo(photo: Photo, path: Path) -> None:
+    """Write the photo in one step, as `target_format` says. Raises MirlError, leaving no partial file."""
+    write_bytes(path, encode_photo(photo, target_format(photo, path)))
+
+
+def encode_photo(photo: Photo, format: str | None = None) -> bytes:
+    """Encode as `format`, by default the photo's own.
+
+    JPEG keeps its tables and subsampling from quality 90 up, else quality 95; WebP stays lossless or is
+    quality 95. ICC profile, EXIF and resolution go along where the format has a place for them (BMP: only
+    resolution). 16-bit grey stays so in PNG and TIFF and is rounded to 8 bits elsewhere. Raises MirlError for
+    transparency that JPEG or BMP cannot hold and for a size that the format cannot hold.
+    """
+    format = format or photo.format
+    if format not in FORMATS:
+        raise MirlError(f"cannot write the format {format!r}; expected one of {', '.join(FORMATS)}")
+    _check_alpha(photo, format, "the result")
+    alpha = None if format in ("JPEG", "BMP") else photo.alpha
+    image = join(photo.pixels, alpha, photo.grey, photo.bits if format in ("PNG", "TIFF") else 8)
+    options = _options(photo, format)
+    failure: Exception | None = None
+    for unwritable in (
+        (),
+        ("exif",),
+        ("exif", "icc_profile"),
+    ):  # metadata that cannot be written costs no photo
+        kept = {key: value for key, value in options.items() if key not in unwritable}
+        buffer = io.BytesIO()
+        try:
+            image.save(buffer, format, **kept)
+            return buffer.getvalue()
+        except Exception as error:
+            failure = error
+    size = f"{image.width}x{image.height} pixels"
+    raise MirlError(f"cannot write {size} as {format}: {failure}; choose another format") from failure
+
+
+def _options(photo: Photo, format: str) -> dict[str, Any]:
+    coding = photo.coding
+    options: dict[str, Any] = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": coding.dpi}
+    if format == "JPEG" and coding.jpeg_tables:
+        options |= {"qtables": coding.jpeg_tables, "subsampling": coding.jpeg_subsampling}
+    elif format == "JPEG":
+        options["quality"] = 95
+    elif format == "WEBP":
+        options |= {"lossless": coding.webp_lossless, "quality": 95, "exact": True}
+    elif format == "TIFF":
+        options["compression"] = coding.tiff_compression
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _check_alpha(photo: Photo, format: str, name: str) -> None:
+    if format in ("JPEG", "BMP") and photo.alpha is not None and photo.alpha.min() < 1:
+        raise MirlError(
+            f"{name}: {format} cannot hold the photo's transparency; "
+            "choose a name ending in .png, .webp or .tif"
+        )
