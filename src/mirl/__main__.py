@@ -1,0 +1,7 @@
+"""`python -m mirl` is `mirl`."""
+
+import sys
+
+from mirl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,89 @@
+"""mirl data list, check, synth."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mirl.errors import MirlError
+
+if TYPE_CHECKING:
+    from mirl.data.inventory import SetSummary
+
+
+def list_(folder: tyro.conf.Positional[Path]) -> None:
+    """List the sets of a data folder: task, images, sizes. Reads headers only.
+
+    Args:
+        folder: Data folder in MIR-L's layout.
+    """
+    from mirl.data.inventory import list_data
+
+    sets, problems = list_data(folder)
+    _print_sets(sets)
+    if problems:
+        print(f"{len(problems)} files or folders cannot be used; `mirl data check {folder}` names them")
+
+
+def check(folder: tyro.conf.Positional[Path], against: Path | None = None) -> None:
+    """Decode every image of a data folder; name what is unreadable, unpaired, of the wrong size, or also in another folder.
+
+    Args:
+        folder: Data folder in MIR-L's layout.
+        against: Another data folder, such as the test sets: photos with the same content are named.
+    """
+    from mirl.data.inventory import check_data
+
+    report = check_data(folder, against)
+    _print_sets(list(report.sets))
+    for problem in report.problems:
+        print(f"bad: {problem.path}: {problem.reason}")
+    for overlap in report.overlaps:
+        print(f"in both: {overlap.first} and {overlap.second} (differ by {overlap.difference:.1f} of 255)")
+    found = len(report.problems) + len(report.overlaps)
+    if found:
+        raise MirlError(f"{folder}: {len(report.problems)} bad files or folders, {len(report.overlaps)} photos also in {against}; "
+                        "repair or remove them")  # fmt: skip
+    print(f"ok: {report.files} files decoded" + (f", none of their photos in {against}" if against else ""))
+
+
+def synth(
+    clean: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    task: Literal["denoise15", "denoise25", "denoise50", "derain", "dehaze", "web"],
+    count: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Make pairs from clean photos: noise, rain, haze or web damage, in MIR-L's layout. Nothing is overwritten.
+
+    Args:
+        clean: Folder of clean photos.
+        out: Data folder to write into.
+        task: What is done to the photos.
+        count: Number of pairs; one for each photo when left out.
+        seed: Seed of the degradations.
+    """
+    from mirl.cli.progress import counting_progress
+    from mirl.data.synth import synthesise
+
+    with counting_progress("degrading") as progress:
+        done = 0
+
+        def on_pair(pair: object) -> None:
+            nonlocal done
+            done += 1
+            progress(done, count or 0)
+
+        pairs = synthesise(clean, out, task, count, seed, on_pair)
+    print(f"{len(pairs)} pairs in {pairs[0].degraded.parent.parent}")
+
+
+def _print_sets(sets: "list[SetSummary]") -> None:
+    table = Table("kind", "set", "tasks", "images", "MB", "smallest", "largest")
+    for one in sets:
+        sizes = (f"{w}x{h}" for h, w in (one.smallest, one.largest))
+        table.add_row(one.kind, one.name, ", ".join(one.tasks), str(one.images), f"{one.megabytes:.1f}", *sizes)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
