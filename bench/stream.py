@@ -2,9 +2,9 @@
 
     python bench/stream.py [--data ../shared/data/train] [--threads 1] [--device cpu] [--patch 64] [--batch 8]
 
-Each row is the median of five rounds, with the slowest and fastest. No training runs: this is the ceiling the
-stream sets. The last table compares the two ways to cut crops that `mirl.data.store` uses on the CPU and on a
-GPU.
+Each row is the median of five rounds, with the slowest and fastest; `per CPU s` counts this process's own
+time, which other programs on the machine disturb less. No training runs: this is the ceiling the stream sets.
+The last line compares the two ways to cut crops that `mirl.data.store` uses on the CPU and on a GPU.
 """
 
 import argparse
@@ -22,16 +22,17 @@ from mirl.recipe import THREE_TASKS, TaskShare
 
 
 def rate(make, patches, seconds=0.4):
-    """Return (median, slowest, fastest) patches per second of `make()`, which makes `patches`."""
+    """Return the median, slowest and fastest patches per second of `make()`, and those per CPU second."""
     make()
-    rates = []
+    rates, made, cpu = [], 0, time.process_time()
     for _ in range(5):
         calls, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds:
             make()
             calls += 1
         rates.append(calls * patches / spent)
-    return statistics.median(rates), min(rates), max(rates)
+        made += calls * patches
+    return statistics.median(rates), min(rates), max(rates), made / (time.process_time() - cpu)
 
 
 def main():
@@ -54,7 +55,7 @@ def main():
         f"{arguments.data or 'bundled photographs'}, {device}, {arguments.threads} thread(s), "
         f"{arguments.patch}x{arguments.patch}, batch {arguments.batch}"
     )
-    print(f"{'tasks':<12} {'start s':>8} {'patches/s':>10} {'slowest':>9} {'fastest':>9}")
+    print(f"{'tasks':<12} {'start s':>8} {'patches/s':>10} {'slowest':>9} {'fastest':>9} {'per CPU s':>10}")
     mixes = {name: (TaskShare(name),) for name in TASKS}
     mixes |= {"three tasks": THREE_TASKS, "with web": (*THREE_TASKS, TaskShare("web", sampling=3.0))}
     for name, shares in mixes.items():
@@ -66,11 +67,14 @@ def main():
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
-        print(f"{name:<12} {start:8.2f} " + "{:10.0f} {:9.0f} {:9.0f}".format(*rate(make, arguments.batch)))
+        print(
+            f"{name:<12} {start:8.2f} "
+            + "{:10.0f} {:9.0f} {:9.0f} {:10.0f}".format(*rate(make, arguments.batch))
+        )
     ahead = prefetch(stream, 0, arguments.batch)
     print(
         f"{'+ prefetch':<12} {'':>8} "
-        + "{:10.0f} {:9.0f} {:9.0f}".format(*rate(lambda: next(ahead), arguments.batch))
+        + "{:10.0f} {:9.0f} {:9.0f} {:10.0f}".format(*rate(lambda: next(ahead), arguments.batch))
     )
     ahead.close()
 

@@ -114,7 +114,7 @@ def test_the_chosen_tile_fits_the_memory_and_wastes_little(height, width, bytes_
 @pytest.mark.parametrize(("height", "width"), [(3000, 4000), (4000, 3000), (1000, 1000)])
 def test_the_tile_of_a_photo_is_large_and_nearly_square(height, width):
     tall, wide = choose_tile(height, width, 3600.0)
-    assert min(tall, wide) >= 500
+    assert min(tall, wide) >= 448
     assert max(tall, wide) <= 1.2 * min(tall, wide)
 
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import tyro
 from tyro.extras import SubcommandApp
 
 import mirl
@@ -39,10 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given == ["--version"]:
         print(f"mirl {mirl.__version__}")
         return 0
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost 20x where other work shares the cores
     if debug := "--debug" in given:  # valid anywhere before a bare "--"
         given.remove("--debug")
     try:
-        commands().cli(prog="mirl", description=DESCRIPTION, args=given)
+        commands().cli(prog="mirl", description=DESCRIPTION, args=given, config=(tyro.conf.DisallowNone,))
     except MirlError as error:
         if debug:
             raise

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 
 OVERLAP = 64
-TILE_BYTES = 1 << 30  # working memory of one tile: leaves room for a 12-megapixel photo in and out below 2 GB
+TILE_BYTES = 900_000_000  # of one tile's work: leaves room for a 12-megapixel photo in and out below 2 GB
 _STEP = 8  # the network pads to multiples of 8: other tile sizes waste work
 
 
