@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mirl.engine import engine
 from mirl.engine.engine import BACKENDS, BackendKind, open_backend, restore, restore_pixels
+from mirl.engine.tiles import tile_bytes
 from mirl.errors import MirlError
 from mirl.image import as_pixels, quantise
 from mirl.ticket import Ticket
@@ -95,7 +95,7 @@ def test_tile_zero_is_the_whole_image_and_a_number_its_side():
 
 def test_a_hungry_backend_gets_tiles_by_itself():
     fake = Fake()
-    fake.bytes_per_pixel = engine.choose_tile.__globals__["TILE_BYTES"] / 1600
+    fake.bytes_per_pixel = tile_bytes(40, 56) / 1600
     restore_pixels(fake, PIXELS, overlap=8)
     assert len(fake.shapes) > 1
     assert all(height * width <= 1600 for height, width, _ in fake.shapes)

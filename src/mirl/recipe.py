@@ -157,12 +157,12 @@ def tiny() -> Recipe:
     return Recipe(
         name="tiny",
         network=NetworkConfig(
-            width=12, blocks=(1, 1, 1, 2), refinement_blocks=1, heads=(1, 2, 2, 4), expansion=2.0,
-            prompts=3, prompt_widths=(8, 16, 32), prompt_sizes=(16, 16, 8),
+            width=8, blocks=(1, 1, 1, 1), refinement_blocks=1, heads=(1, 2, 2, 4), expansion=2.0,
+            prompts=3, prompt_widths=(8, 16, 16), prompt_sizes=(16, 16, 8),
         ),
-        train=TrainConfig(steps=600, batch=8, patch=64, learning_rate=2e-3, minimum_learning_rate=1e-5,
-                          warmup_steps=30, clip_norm=1.0, ema_decay=0.99, clean_share=0.05),
-        prune=PruneConfig(keep=0.10, fraction=0.45, min_layer_density=0.02),
+        train=TrainConfig(steps=450, batch=8, patch=64, learning_rate=3e-3, minimum_learning_rate=1e-5,
+                          warmup_steps=20, clip_norm=1.0, ema_decay=0.99, clean_share=0.05),
+        prune=PruneConfig(keep=0.10, fraction=0.56, min_layer_density=0.02),
         tasks=THREE_TASKS,
     )
 

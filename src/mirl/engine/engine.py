@@ -83,7 +83,7 @@ def restore_pixels(
     """Restore float32 (h, w, 3) pixels in [0, 1] to the same shape and range; the input stays as it is.
 
     `strength` blends: 0 returns the input exactly, 1 the restored image. `tile` is the side of the square
-    tiles in pixels, 0 the whole image at once, None what fits 0.9 GB. `on_tile(done, all)` reports
+    tiles in pixels, 0 the whole image at once, None what memory allows. `on_tile(done, all)` reports
     progress. Raises MirlError for a strength outside [0, 1], a tile below 32, or a network whose output is no
     number.
     """

@@ -14,24 +14,33 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 
 OVERLAP = 64
-TILE_BYTES = 900_000_000  # of one tile's work: leaves room for a 12-megapixel photo in and out below 2 GB
 _STEP = 8  # the network pads to multiples of 8: other tile sizes waste work
 
 
+def tile_bytes(height: int, width: int) -> float:
+    """Return the working memory one tile may take: 12 megapixels are then restored below 2 GB in all.
+
+    Python and torch take 0.3 GB, the image 27 bytes per pixel (float in and out, and decoded). From 31
+    megapixels on the image itself is most of the memory, and tiles get what still makes them useful.
+    """
+    return max(1.25e9 - 27 * height * width, 0.4e9)
+
+
 def choose_tile(height: int, width: int, bytes_per_pixel: float, overlap: int = OVERLAP) -> tuple[int, int]:
-    """Return the tile (height, width) that covers the image with least work within TILE_BYTES.
+    """Return the tile (height, width) that covers the image with least work within `tile_bytes`.
 
     `bytes_per_pixel` is what the backend needs while it works on one pixel. The image's own size is returned
     when it fits; a tile is never smaller than twice the overlap.
     """
-    limit = TILE_BYTES / bytes_per_pixel
+    limit = tile_bytes(height, width) / bytes_per_pixel
     if height * width <= limit:
         return height, width
     smallest = max(2 * overlap, _STEP)
+    step = smallest - overlap
     candidates = []
-    for rows in range(1, height // smallest + 2):
+    for rows in range(1, height // step + 2):
         tile_height = _split_evenly(height, rows, overlap, smallest)
-        for columns in range(1, width // smallest + 2):
+        for columns in range(1, width // step + 2):
             tile_width = _split_evenly(width, columns, overlap, smallest)
             if tile_height * tile_width <= limit:
                 work = rows * columns * tile_height * tile_width
