@@ -6,8 +6,8 @@ STAMP := $(VENV)/.ready
 # Keep freed blocks in the process: page faults otherwise halve the speed of PyTorch on a CPU.
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 2147483647
-# Threads that wait must not spin: with other work on the cores that costs a factor of ten and more.
-export OMP_WAIT_POLICY := PASSIVE
+# Threads that wait spin only shortly: with other work on the cores the default costs a factor of ten and more.
+export GOMP_SPINCOUNT := 20000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup demo test check bench docs clean

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirl.data.patches import load_training_data
-from mirl.engine.torch import keep_large_blocks
+from mirl.engine.memory import keep_large_blocks
 from mirl.network.promptir import SCALE, PromptIR, initialise
 from mirl.recipe import named_recipe
 

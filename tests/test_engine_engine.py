@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -31,6 +32,12 @@ class Fake:
     def forward(self, pixels):
         self.shapes.append(pixels.shape)
         return self.function(pixels).astype(np.float32)
+
+    @contextmanager
+    def shared_statistics(self, tiles, on_tile):
+        for done, _ in enumerate(tiles):
+            on_tile(done + 1)
+        yield
 
 
 def brighter(pixels):

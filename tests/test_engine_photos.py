@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,12 @@ class Inverter:
     def forward(self, pixels):
         self.calls += 1
         return 1 - pixels
+
+    @contextmanager
+    def shared_statistics(self, tiles, on_tile):
+        for done, _ in enumerate(tiles):
+            on_tile(done + 1)
+        yield
 
 
 def make(path: Path, mode: str = "RGB", **options: object) -> Path:

@@ -6,9 +6,12 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import make_ticket
 import torch
 
-from mirl.engine.torch import TorchBackend, activation_bytes, keep_large_blocks
+from mirl.engine.memory import keep_large_blocks
+from mirl.engine.tiles import cut_tiles, map_tiles
+from mirl.engine.torch import TorchBackend, activation_bytes
 from mirl.errors import MirlError
 from mirl.recipe import NetworkConfig
 
@@ -64,7 +67,7 @@ def test_working_memory_grows_with_the_width_of_the_network():
 def test_keeping_large_blocks_leaves_threads_able_to_allocate():
     code = (
         "import threading, numpy as np\n"
-        "from mirl.engine.torch import keep_large_blocks\n"
+        "from mirl.engine.memory import keep_large_blocks\n"
         "done = []\n"
         "kept = keep_large_blocks()\n"
         "thread = threading.Thread(target=lambda: done.append(np.ones(200 << 20, np.uint8).sum()))\n"
@@ -105,3 +108,30 @@ def _libc() -> str:
     import platform
 
     return platform.libc_ver()[0]
+
+
+def test_tiles_that_share_statistics_are_nearer_to_the_whole_image():
+    ticket = make_ticket(keep=1.0)
+    for name, value in ticket.weights.items():  # a network that looks at its surroundings and acts on what it sees
+        if name.endswith("temperature"):
+            value *= 8
+        if name == "output.weight":
+            value *= 3
+    backend = TorchBackend(ticket)
+    rng = np.random.default_rng(0)
+    pixels = rng.random((96, 128, 3), dtype=np.float32) * np.linspace(0, 1, 128, dtype=np.float32)[:, None]
+    whole = backend.forward(pixels)
+    apart = map_tiles(backend.forward, pixels, (64, 64), 16)
+    told = []
+    with backend.shared_statistics(cut_tiles(pixels, (64, 64), 16), told.append):
+        together = map_tiles(backend.forward, pixels, (64, 64), 16)
+    assert told == [1, 2, 3, 4, 5, 6]
+    assert np.abs(together - whole).mean() < 0.7 * np.abs(apart - whole).mean()
+    np.testing.assert_array_equal(backend.forward(pixels), whole)  # outside the context nothing stays
+
+
+def test_sharing_the_statistics_of_the_image_itself_changes_nothing(mini_ticket):
+    backend, pixels = TorchBackend(mini_ticket), np.random.default_rng(0).random((24, 32, 3), dtype=np.float32)
+    alone = backend.forward(pixels)
+    with backend.shared_statistics([pixels], lambda done: None):
+        np.testing.assert_allclose(backend.forward(pixels), alone, atol=1e-6)

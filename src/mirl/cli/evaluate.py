@@ -44,7 +44,7 @@ def evaluate(
     """
     from mirl.cli.progress import counting_progress
     from mirl.engine.engine import open_backend, restore_pixels
-    from mirl.engine.torch import keep_large_blocks
+    from mirl.engine.memory import keep_large_blocks
     from mirl.evaluate.benchmark import evaluate as measure
     from mirl.ticket import load_ticket
 
@@ -89,7 +89,7 @@ def _examples(run: Path, count: int) -> list["Example"]:
     """Restore the first `count` validation pictures of each task with the dense level and with the last one."""
     from mirl.data.patches import validation_examples
     from mirl.engine.engine import open_backend, restore_pixels
-    from mirl.engine.torch import keep_large_blocks
+    from mirl.engine.memory import keep_large_blocks
     from mirl.evaluate.page import Example
     from mirl.lottery.run import RunFolder
     from mirl.ticket import read_ticket

@@ -37,7 +37,7 @@ def restore(
     """
     from mirl.cli.progress import counting_progress
     from mirl.engine.engine import open_backend
-    from mirl.engine.torch import keep_large_blocks
+    from mirl.engine.memory import keep_large_blocks
     from mirl.engine.photos import STREAM, restore_files
     from mirl.ticket import load_ticket
 

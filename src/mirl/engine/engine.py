@@ -1,7 +1,8 @@
 """Restore an image of any size with a ticket: backends behind one Protocol, strength, tiles."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -9,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from mirl.engine.tiles import OVERLAP, choose_tile, map_tiles
+from mirl.engine.tiles import OVERLAP, choose_tile, cut_tiles, map_tiles
 from mirl.errors import MirlError
 from mirl.image import as_pixels
 from mirl.ticket import Ticket
@@ -28,6 +29,14 @@ class Backend(Protocol):
 
     def forward(self, pixels: Pixels) -> Pixels:
         """Map degraded float32 (h, w, 3) in [0, 1], any h, w >= 1, to restored (h, w, 3), not clipped."""
+
+    def shared_statistics(
+        self, tiles: Sequence[Pixels], on_tile: Callable[[int], None]
+    ) -> AbstractContextManager[None]:
+        """Make `forward` see all `tiles` of one photo where it looks at a whole image (attention, prompts).
+
+        Inside the context the statistics of all tiles count for each; `on_tile(done)` reports the pass that sums them.
+        """
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,16 @@ def restore_pixels(
         size = choose_tile(height, width, backend.bytes_per_pixel, overlap)
     else:
         size = (tile or height, tile or width)
-    restored = map_tiles(backend.forward, pixels, size, overlap, on_tile)
+    tiles = cut_tiles(pixels, size, overlap)
+    if len(tiles) == 1:
+        restored = map_tiles(backend.forward, pixels, size, overlap, on_tile)
+    else:  # two passes: what the network sums over the image, then the image
+        told = on_tile or (lambda done, count: None)
+        every = 2 * len(tiles)
+        with backend.shared_statistics(tiles, lambda done: told(done, every)):
+            restored = map_tiles(
+                backend.forward, pixels, size, overlap, lambda done, count: told(done + count, every)
+            )
     for top in range(0, height, _ROWS):
         rows = restored[top : top + _ROWS]
         if not np.isfinite(rows).all():

@@ -98,21 +98,31 @@ def map_tiles(
     is called after each tile. Memory: the result and one tile.
     """
     height, width = pixels.shape[:2]
-    tile_height, tile_width = min(tile[0], height), min(tile[1], width)
-    overlaps = min(overlap, tile_height // 2), min(overlap, tile_width // 2)
-    tops, lefts = starts(height, tile_height, overlaps[0]), starts(width, tile_width, overlaps[1])
-    down, across = windows(height, tile_height, overlaps[0]), windows(width, tile_width, overlaps[1])
+    places, overlaps = _places(height, width, tile, overlap)
+    down, across = windows(height, tile[0], overlaps[0]), windows(width, tile[1], overlaps[1])
     result = np.zeros_like(pixels)
-    done, count = 0, len(tops) * len(lefts)
-    for top, fade_down in zip(tops, down, strict=True):
-        for left, fade_across in zip(lefts, across, strict=True):
-            place = np.s_[top : top + tile_height, left : left + tile_width]
-            restored = forward(np.ascontiguousarray(pixels[place]))
-            result[place] += restored * (fade_down[:, None, None] * fade_across[None, :, None])
-            done += 1
-            if on_tile:
-                on_tile(done, count)
+    for done, place in enumerate(places):
+        restored = forward(np.ascontiguousarray(pixels[place]))
+        row, column = divmod(done, len(across))
+        result[place] += restored * (down[row][:, None, None] * across[column][None, :, None])
+        if on_tile:
+            on_tile(done + 1, len(places))
     return result
+
+
+def cut_tiles(pixels: Pixels, tile: tuple[int, int], overlap: int = OVERLAP) -> list[Pixels]:
+    """Return the tiles that `map_tiles` would take, as views."""
+    return [pixels[place] for place in _places(*pixels.shape[:2], tile, overlap)[0]]
+
+
+def _places(
+    height: int, width: int, tile: tuple[int, int], overlap: int
+) -> tuple[list[tuple[slice, slice]], tuple[int, int]]:
+    """Return where the tiles lie, row by row, and the overlaps used: at most half a tile."""
+    tall, wide = min(tile[0], height), min(tile[1], width)
+    overlaps = min(overlap, tall // 2), min(overlap, wide // 2)
+    tops, lefts = starts(height, tall, overlaps[0]), starts(width, wide, overlaps[1])
+    return [np.s_[top : top + tall, left : left + wide] for top in tops for left in lefts], overlaps
 
 
 def _split_evenly(size: int, count: int, overlap: int, smallest: int) -> int:

@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 
 from mirl import __version__
 from mirl.data.patches import load_training_data, validation_examples
-from mirl.engine.torch import keep_large_blocks
+from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.lottery.prune import (
