@@ -67,10 +67,7 @@ def main():
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
-        print(
-            f"{name:<12} {start:8.2f} "
-            + "{:10.0f} {:9.0f} {:9.0f} {:10.0f}".format(*rate(make, arguments.batch))
-        )
+        print(f"{name:<12} {start:8.2f} " + "{:10.0f} {:9.0f} {:9.0f} {:10.0f}".format(*rate(make, arguments.batch)))
     ahead = prefetch(stream, 0, arguments.batch)
     print(
         f"{'+ prefetch':<12} {'':>8} "

@@ -70,7 +70,12 @@ def main() -> None:
     found = read_ticket(run / "ticket.mirl")
     print(f"{len(photos)} photographs that never trained anything; ticket: {found.kept:,} of {found.total:,} parameters "
           f"({found.density:.2%}), {(run / 'ticket.mirl').stat().st_size:,} bytes")  # fmt: skip
-    for name, path in {"ticket": run / "ticket.mirl", "report": out / "report.html", "degraded": pairs, "restored": restored}.items():
+    for name, path in {
+        "ticket": run / "ticket.mirl",
+        "report": out / "report.html",
+        "degraded": pairs,
+        "restored": restored,
+    }.items():
         print(f"{name:9} {path}")
     print(f"{time.monotonic() - began:.0f} s")
 

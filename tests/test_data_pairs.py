@@ -23,9 +23,7 @@ def picture(path: Path, size: tuple[int, int] = (40, 30), seed: int = 0, **optio
     return path
 
 
-def pair(
-    root: Path, name: str, kind: str = "derain", suffix: str = "rainy", target: str | None = None
-) -> None:
+def pair(root: Path, name: str, kind: str = "derain", suffix: str = "rainy", target: str | None = None) -> None:
     picture(root / kind / "S" / "input" / f"{name}_{suffix}.png")
     picture(root / kind / "S" / "target" / f"{target or name}_gt.png")
 
@@ -79,9 +77,7 @@ def test_a_turned_photo_is_measured_as_it_is_read(tmp_path):
     picture(tmp_path / "web/S/input/a_web.jpg", (40, 30), exif=exif)
     picture(tmp_path / "web/S/target/a_gt.png", (30, 40))
     (found,) = find_sets(tmp_path)
-    assert (
-        read_pixels(found.pairs[0].degraded).shape == read_pixels(found.pairs[0].clean).shape == (40, 30, 3)
-    )
+    assert read_pixels(found.pairs[0].degraded).shape == read_pixels(found.pairs[0].clean).shape == (40, 30, 3)
 
 
 def spoil_missing_input(root: Path) -> str:
@@ -158,9 +154,7 @@ def test_a_bad_file_is_named_and_an_error_unless_skipped(root, spoil):
 def test_many_bad_files_are_five_names_and_a_count(root):
     for number in range(10, 18):
         picture(root / "derain/S/input" / f"{number}_rainy.png")
-    with pytest.raises(
-        MirlError, match=r"8 bad files or folders: .*14_rainy\.png \([^)]*\) and 3 more;"
-    ) as error:
+    with pytest.raises(MirlError, match=r"8 bad files or folders: .*14_rainy\.png \([^)]*\) and 3 more;") as error:
         find_sets(root)
     assert str(error.value).count("no partner") == 5
     assert len(find_sets(root, skip_bad=True)[1].pairs) == 3
@@ -187,9 +181,7 @@ def test_nothing_usable_is_an_error_even_when_skipping(tmp_path):
 
 
 def test_an_unknown_kind_is_answered_with_the_known_ones(root):
-    with pytest.raises(
-        MirlError, match="unknown folder kind 'snow'; expected one of denoise, derain, dehaze, web"
-    ):
+    with pytest.raises(MirlError, match="unknown folder kind 'snow'; expected one of denoise, derain, dehaze, web"):
         find_sets(root, kinds=["snow"])
 
 
@@ -234,9 +226,7 @@ def test_a_planted_duplicate_is_found_whatever_its_name_size_and_format(tmp_path
 def test_the_prefilter_of_the_overlap_search_misses_nothing():
     rng = np.random.default_rng(0)
     ours = rng.integers(0, 256, (40, 32, 32)).astype(np.float32)
-    theirs = np.concatenate(
-        [ours[::2] + rng.uniform(-7, 7, (20, 1, 1)) + rng.normal(0, 3, (20, 32, 32)), ours[:3] + 1]
-    )
+    theirs = np.concatenate([ours[::2] + rng.uniform(-7, 7, (20, 1, 1)) + rng.normal(0, 3, (20, 32, 32)), ours[:3] + 1])
     distances = np.abs(ours[:, None] - theirs[None]).mean(axis=(2, 3))
     places, differences = overlap.nearest(ours, theirs.astype(np.float32), threshold=5.0)
     expected = np.where(distances.min(axis=1) < 5, distances.argmin(axis=1), -1)
@@ -256,9 +246,7 @@ def test_bundled_photographs_are_distinct_attributed_and_small():
     folder = photos[0].parent
     attribution = (folder / "ATTRIBUTION.md").read_text()
     for path in photos:
-        (line,) = [
-            x for x in attribution.splitlines() if x.startswith(f"| {path.relative_to(folder).as_posix()} |")
-        ]
+        (line,) = [x for x in attribution.splitlines() if x.startswith(f"| {path.relative_to(folder).as_posix()} |")]
         assert any(licence in line for licence in ("CC0", "CC-BY-", "public domain"))
     assert sum(path.stat().st_size for path in photos) < 8e6
 
@@ -279,9 +267,7 @@ def clean_folder(tmp_path) -> Path:
         ("denoise25", "denoise25", "noisy"),
     ],
 )
-def test_synthesised_pairs_have_the_layout_and_the_pixels_of_their_photo(
-    tmp_path, clean_folder, task, kind, suffix
-):
+def test_synthesised_pairs_have_the_layout_and_the_pixels_of_their_photo(tmp_path, clean_folder, task, kind, suffix):
     out = tmp_path / "out"
     written = synthesise(clean_folder, out, task, count=4)
     (found,) = find_sets(out, kinds=[kind])
@@ -300,9 +286,7 @@ def test_synthesised_pairs_depend_on_name_and_seed_alone(tmp_path, clean_folder)
         return {p.name: p.read_bytes() for p in sorted((tmp_path / out).rglob("*.png"))}
 
     seen: list[str] = []
-    synthesise(
-        clean_folder, tmp_path / "a", "derain", 3, seed=5, on_pair=lambda p: seen.append(p.source.name)
-    )
+    synthesise(clean_folder, tmp_path / "a", "derain", 3, seed=5, on_pair=lambda p: seen.append(p.source.name))
     assert seen == ["p0.png", "p1.png", "p2.png"]
     synthesise(clean_folder, tmp_path / "b", "derain", 3, seed=5)
     assert files("a") == files("b")

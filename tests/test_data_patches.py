@@ -74,15 +74,11 @@ def bundled() -> PatchStream:
 
 
 def same(a: stream.Batch, b: stream.Batch) -> bool:
-    return (
-        torch.equal(a.degraded, b.degraded) and torch.equal(a.clean, b.clean) and torch.equal(a.task, b.task)
-    )
+    return torch.equal(a.degraded, b.degraded) and torch.equal(a.clean, b.clean) and torch.equal(a.task, b.task)
 
 
 def joined(batches: list[stream.Batch]) -> stream.Batch:
-    return stream.Batch(
-        *(torch.cat([getattr(b, name) for b in batches]) for name in ("degraded", "clean", "task"))
-    )
+    return stream.Batch(*(torch.cat([getattr(b, name) for b in batches]) for name in ("degraded", "clean", "task")))
 
 
 def test_a_batch_is_float32_in_8_bit_steps_and_channels_last(real):
@@ -173,9 +169,7 @@ def test_clean_patches_are_pixels_of_training_photos_and_real_pairs_are_aligned(
     alone = load_training_data(folder, (TaskShare("derain"),), PATCH, seed=0, real_share=1.0)
     names = sorted((folder / "derain/SET/target").iterdir())
     clean = [np.asarray(Image.open(p).convert("RGB")) for p in names]
-    rainy = [
-        np.asarray(Image.open(str(p).replace("target", "input").replace("_gt", "_rainy"))) for p in names
-    ]
+    rainy = [np.asarray(Image.open(str(p).replace("target", "input").replace("_gt", "_rainy"))) for p in names]
     batch, seen = alone.batch(0, 30), set()
     for patch, degraded in zip(batch.clean, batch.degraded, strict=True):
         found = where(pixels(patch), clean)

@@ -72,9 +72,7 @@ def test_a_mapped_store_equals_one_in_memory_and_leaves_no_file(tmp_path):
         mapped = ImageStore(iter(pairs), 32, memory_limit_bytes=limit, folder=tmp_path)
         assert mapped.mapped
         assert not memory.mapped
-        for a, b in zip(
-            memory.crops(*places(memory, 32), 32), mapped.crops(*places(mapped, 32), 32), strict=True
-        ):
+        for a, b in zip(memory.crops(*places(memory, 32), 32), mapped.crops(*places(mapped, 32), 32), strict=True):
             assert torch.equal(a, b)
         assert list(tmp_path.iterdir()) == []
     assert not ImageStore(iter(pairs), 32, memory_limit_bytes=memory.nbytes).mapped
@@ -86,9 +84,7 @@ def test_a_mapped_store_frees_its_file(tmp_path):
         pytest.skip("needs /proc")
 
     def open_files() -> int:
-        return sum(
-            str(tmp_path) in str(link.readlink()) for link in descriptors.iterdir() if link.is_symlink()
-        )
+        return sum(str(tmp_path) in str(link.readlink()) for link in descriptors.iterdir() if link.is_symlink())
 
     def mapped_files() -> int:
         return Path("/proc/self/maps").read_text().count(str(tmp_path))

@@ -44,9 +44,7 @@ def test_noise_has_the_standard_deviation_asked_for_and_no_bias(sigma):
     # (Clipping at sigma 50 takes 1 % of the tails.)
     assert difference.std() == pytest.approx(sigma, rel=0.02)
     assert abs(difference.mean()) < 0.02 * sigma
-    assert np.corrcoef(difference[..., 0].ravel(), difference[..., 1].ravel())[0, 1] == pytest.approx(
-        0, abs=0.03
-    )
+    assert np.corrcoef(difference[..., 0].ravel(), difference[..., 1].ravel())[0, 1] == pytest.approx(0, abs=0.03)
 
 
 def test_haze_equation_on_hand_made_values():
@@ -54,9 +52,7 @@ def test_haze_equation_on_hand_made_values():
     t = haze.transmission(np.array([[2.0]], np.float32), 0.5)
     assert t[0, 0] == pytest.approx(math.exp(-1))
     expected = clean * math.exp(-1) + 0.9 * (1 - math.exp(-1))
-    assert np.array_equal(
-        haze.scatter(clean, t[..., None], 0.9), np.rint(expected * 255).astype(np.float32) / 255
-    )
+    assert np.array_equal(haze.scatter(clean, t[..., None], 0.9), np.rint(expected * 255).astype(np.float32) / 255)
 
 
 def test_no_depth_is_no_haze_and_infinite_depth_is_airlight():
@@ -121,9 +117,7 @@ def test_every_task_is_a_function_of_the_generators_seed(name):
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_every_task_degrades(name):
     clean = photo()
-    errors = [
-        np.square(task_named(name).degrade(clean, np.random.default_rng(s)) - clean).mean() for s in range(5)
-    ]
+    errors = [np.square(task_named(name).degrade(clean, np.random.default_rng(s)) - clean).mean() for s in range(5)]
     assert 10 < 10 * math.log10(1 / np.mean(errors)) < 40
 
 
@@ -171,10 +165,7 @@ def test_haze_lies_in_the_ranges_of_its_strength(strength):
 def test_outdoor_haze_draws_only_resides_grid_of_beta():
     strength = haze.HazeStrength(median=(3, 3), spread=(0, 0), airlight=(1.0,))
     black = np.zeros((8, 8, 3), np.float32)
-    found = {
-        round(float(haze.add_haze(black, np.random.default_rng(s), strength)[0, 0, 0]) * 255)
-        for s in range(150)
-    }
+    found = {round(float(haze.add_haze(black, np.random.default_rng(s), strength)[0, 0, 0]) * 255) for s in range(150)}
     assert found == {round(255 * (1 - math.exp(-3 * beta))) for beta in strength.beta}
 
 

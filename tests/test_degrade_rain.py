@@ -12,9 +12,7 @@ HEIGHT, WIDTH = 321, 481  # Rain100L's size
 
 @pytest.fixture(scope="module")
 def layers() -> np.ndarray:
-    return (
-        np.stack([rain.streak_layer(HEIGHT, WIDTH, np.random.default_rng(seed)) for seed in range(60)]) * 255
-    )
+    return np.stack([rain.streak_layer(HEIGHT, WIDTH, np.random.default_rng(seed)) for seed in range(60)]) * 255
 
 
 def test_mean_coverage_and_peak_are_those_of_rain100l(layers):

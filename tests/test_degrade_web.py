@@ -14,9 +14,7 @@ PLAIN = web.WebStrength(shrink_share=0, webp_share=0, full_chroma_share=0, secon
 
 @pytest.fixture(scope="module")
 def photos() -> list[np.ndarray]:
-    pictures = [
-        Image.open(path).convert("RGB").crop((100, 100, 300, 260)) for path in training_photos()[4:24:5]
-    ]
+    pictures = [Image.open(path).convert("RGB").crop((100, 100, 300, 260)) for path in training_photos()[4:24:5]]
     return [np.asarray(picture, np.float32) / 255 for picture in pictures]
 
 
@@ -27,19 +25,13 @@ def error(photos, strength, seeds=range(3)):
 
 @pytest.mark.parametrize("webp_share", [0.0, 1.0])
 def test_lower_quality_costs_more_on_average(photos, webp_share):
-    ladder = [
-        error(photos, replace(PLAIN, quality=(q, q), webp_share=webp_share), [0])
-        for q in (90, 70, 50, 30, 10)
-    ]
+    ladder = [error(photos, replace(PLAIN, quality=(q, q), webp_share=webp_share), [0]) for q in (90, 70, 50, 30, 10)]
     assert ladder == sorted(ladder)
     assert ladder[-1] > 3 * ladder[0]
 
 
 def test_a_smaller_copy_costs_more(photos):
-    ladder = [
-        error(photos, replace(PLAIN, quality=(90, 90), shrink_share=1, factor=(f, f)))
-        for f in (1.0, 0.7, 0.4)
-    ]
+    ladder = [error(photos, replace(PLAIN, quality=(90, 90), shrink_share=1, factor=(f, f))) for f in (1.0, 0.7, 0.4)]
     assert ladder == sorted(ladder)
 
 
@@ -51,9 +43,7 @@ def test_a_second_coding_and_thinner_chroma_cost_more(photos):
 
 def test_webp_and_jpeg_differ(photos):
     jpeg, webp = (
-        web.pass_through_web(
-            photos[0], np.random.default_rng(0), replace(PLAIN, quality=(30, 30), webp_share=share)
-        )
+        web.pass_through_web(photos[0], np.random.default_rng(0), replace(PLAIN, quality=(30, 30), webp_share=share))
         for share in (0, 1)
     )
     assert np.abs(jpeg - webp).mean() > 1 / 255

@@ -151,9 +151,7 @@ def test_an_unknown_backend_and_no_threads_are_refused(mini_ticket):
 
 @pytest.mark.parametrize("name", ["auto", "torch"])
 def test_a_backend_that_is_not_installed_says_what_to_install(mini_ticket, monkeypatch, name):
-    monkeypatch.setitem(
-        BACKENDS, "torch", BackendKind("no_such_library", "Kind", "pip install 'mirl[train]'")
-    )
+    monkeypatch.setitem(BACKENDS, "torch", BackendKind("no_such_library", "Kind", "pip install 'mirl[train]'"))
     with pytest.raises(MirlError, match=r"torch backend needs no_such_library: pip install 'mirl\[train\]'"):
         open_backend(clone(mini_ticket), name)
 

@@ -49,9 +49,7 @@ def test_windows_fade_without_steps(line):
     if overlap < 8:
         return
     for window in windows(size, tile, overlap):
-        assert (
-            np.abs(np.diff(window)).max(initial=0) <= 1.6 * np.pi / 2 / overlap
-        )  # slope of the sine-squared ramp
+        assert np.abs(np.diff(window)).max(initial=0) <= 1.6 * np.pi / 2 / overlap  # slope of the sine-squared ramp
 
 
 def test_a_window_is_nearly_zero_where_its_tile_ends_inside_the_image():
@@ -82,18 +80,14 @@ def test_all_tiles_have_the_same_size_and_are_counted():
         assert tile.flags.c_contiguous
         return tile
 
-    map_tiles(
-        forward, np.zeros((100, 130, 3), np.float32), (40, 50), 8, lambda *report: reports.append(report)
-    )
+    map_tiles(forward, np.zeros((100, 130, 3), np.float32), (40, 50), 8, lambda *report: reports.append(report))
     assert set(seen) == {(40, 50, 3)}
     assert reports == [(done, len(seen)) for done in range(1, len(seen) + 1)]
 
 
 def test_tiles_that_disagree_blend_without_a_step():
     shades = iter(np.linspace(0, 1, 12))
-    result = map_tiles(
-        lambda tile: np.full_like(tile, next(shades)), np.zeros((60, 200, 3), np.float32), (60, 50), 24
-    )
+    result = map_tiles(lambda tile: np.full_like(tile, next(shades)), np.zeros((60, 200, 3), np.float32), (60, 50), 24)
     assert np.abs(np.diff(result[..., 0], axis=1)).max() < 0.02
     assert np.abs(np.diff(result[..., 0], axis=0)).max() < 1e-6
 

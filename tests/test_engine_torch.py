@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import make_ticket
 import torch
 
+from conftest import make_ticket
 from mirl.engine.memory import keep_large_blocks
 from mirl.engine.tiles import cut_tiles, map_tiles
 from mirl.engine.torch import TorchBackend, activation_bytes
@@ -112,7 +112,10 @@ def _libc() -> str:
 
 def test_tiles_that_share_statistics_are_nearer_to_the_whole_image():
     ticket = make_ticket(keep=1.0)
-    for name, value in ticket.weights.items():  # a network that looks at its surroundings and acts on what it sees
+    for (
+        name,
+        value,
+    ) in ticket.weights.items():  # a network that looks at its surroundings and acts on what it sees
         if name.endswith("temperature"):
             value *= 8
         if name == "output.weight":
@@ -131,7 +134,10 @@ def test_tiles_that_share_statistics_are_nearer_to_the_whole_image():
 
 
 def test_sharing_the_statistics_of_the_image_itself_changes_nothing(mini_ticket):
-    backend, pixels = TorchBackend(mini_ticket), np.random.default_rng(0).random((24, 32, 3), dtype=np.float32)
+    backend, pixels = (
+        TorchBackend(mini_ticket),
+        np.random.default_rng(0).random((24, 32, 3), dtype=np.float32),
+    )
     alone = backend.forward(pixels)
     with backend.shared_statistics([pixels], lambda done: None):
         np.testing.assert_allclose(backend.forward(pixels), alone, atol=1e-6)

@@ -188,9 +188,7 @@ def test_json_is_exactly_the_documented_one(data):
 
 
 def test_a_perfect_restoration_is_capped_at_100_db(data):
-    clean = (
-        np.asarray(Image.open(data / "dehaze" / "SOTS" / "target" / "0586_gt.png")).astype(np.float32) / 255
-    )
+    clean = np.asarray(Image.open(data / "dehaze" / "SOTS" / "target" / "0586_gt.png")).astype(np.float32) / 255
     evaluation = evaluate(lambda image: clean, data, tasks=["dehaze"])
     assert evaluation.images[0].psnr == 100.0
     json.dumps(evaluation.to_json("x"), allow_nan=False)
@@ -231,15 +229,10 @@ def test_the_table_shows_the_input_beside_the_output_and_says_how_the_mean_is_ma
     ):
         assert cell in line
     flat = " ".join(text.split())
-    assert (
-        "centre crop to a multiple of 16, output clipped, not rounded, SSIM uniform 7x7, noise floored"
-        in flat
-    )
+    assert "centre crop to a multiple of 16, output clipped, not rounded, SSIM uniform 7x7, noise floored" in flat
     assert "Mean of 3 tasks: denoise (mean of sigma 15, 25, 50), derain and dehaze count once each" in flat
     flat = " ".join(shown(evaluate(halfway, data, "standard", ["derain"])).split())
-    assert (
-        "full size, output rounded to 8 bits, SSIM Gaussian 11x11, sigma 1.5, noise rounded to 8 bits" in flat
-    )
+    assert "full size, output rounded to 8 bits, SSIM Gaussian 11x11, sigma 1.5, noise rounded to 8 bits" in flat
     assert "Mean of 3 tasks" not in flat
 
 
@@ -298,9 +291,7 @@ def test_missing_and_empty_data_are_refused(data, tmp_path):
 
 def test_a_task_without_a_set_is_refused_naming_what_is_there(data):
     (data / "dehaze").rename(data / "elsewhere")
-    with pytest.raises(
-        MirlError, match=r"no set for task dehaze in .*found derain/Rain100L, expected dehaze/SET"
-    ):
+    with pytest.raises(MirlError, match=r"no set for task dehaze in .*found derain/Rain100L, expected dehaze/SET"):
         evaluate(identity, data, tasks=["derain", "dehaze"])
     assert "dehaze" not in {row.task for row in evaluate(identity, data).rows}
 
@@ -336,9 +327,7 @@ def test_an_unreadable_image_is_named_or_skipped_and_told(data):
 @pytest.mark.parametrize(("protocol", "smallest"), [("paper", 16), ("standard", 11)])
 def test_an_image_too_small_to_measure_is_named_or_skipped(data, protocol, smallest):
     save(data / "denoise" / "CBSD68" / "0small.png", photo(smallest - 1, 40, 0))
-    with pytest.raises(
-        MirlError, match=f"0small.png has 40x{smallest - 1} pixels; expected at least {smallest}x{smallest}"
-    ):
+    with pytest.raises(MirlError, match=f"0small.png has 40x{smallest - 1} pixels; expected at least {smallest}x{smallest}"):
         evaluate(identity, data, protocol)
     assert evaluate(identity, data, protocol, skip_bad=True).rows[0].images == 2
     save(data / "denoise" / "CBSD68" / "0small.png", photo(smallest, 40, 0))

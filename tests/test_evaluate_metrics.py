@@ -34,9 +34,7 @@ def oracle_ssim(restored: np.ndarray, clean: np.ndarray, window: str, peak: floa
 
 
 @pytest.mark.parametrize("window", ["gaussian", "uniform"])
-@given(
-    height=st.integers(11, 45), width=st.integers(11, 45), seed=st.integers(0, 99), scale=st.floats(1e-3, 1)
-)
+@given(height=st.integers(11, 45), width=st.integers(11, 45), seed=st.integers(0, 99), scale=st.floats(1e-3, 1))
 @settings(max_examples=25, deadline=None)
 def test_ssim_equals_scikit_image_on_any_size(window, height, width, seed, scale):
     rng = np.random.default_rng(seed)
@@ -50,9 +48,7 @@ def test_ssim_equals_scikit_image_on_any_size(window, height, width, seed, scale
 def test_ssim_equals_scikit_image_on_photo_like_float32(window, size):
     clean, other = photo_like(*size), photo_like(*size, seed=1)
     assert ssim(other, clean, window) == pytest.approx(oracle_ssim(other, clean, window), abs=1e-6)
-    assert ssim(clean[::-1], clean, window) == pytest.approx(
-        oracle_ssim(clean[::-1], clean, window), abs=1e-6
-    )
+    assert ssim(clean[::-1], clean, window) == pytest.approx(oracle_ssim(clean[::-1], clean, window), abs=1e-6)
 
 
 @given(height=st.integers(1, 20), width=st.integers(1, 20), seed=st.integers(0, 99))
@@ -60,9 +56,7 @@ def test_ssim_equals_scikit_image_on_photo_like_float32(window, size):
 def test_psnr_equals_scikit_image(height, width, seed):
     rng = np.random.default_rng(seed)
     clean, restored = rng.random((2, height, width, 3))
-    assert psnr(restored, clean) == pytest.approx(
-        peak_signal_noise_ratio(clean, restored, data_range=1), abs=1e-6
-    )
+    assert psnr(restored, clean) == pytest.approx(peak_signal_noise_ratio(clean, restored, data_range=1), abs=1e-6)
 
 
 def test_peak_scales_both_metrics_away():

@@ -48,8 +48,7 @@ def make_record(density: float, seed: int, shift: float = 0.0, tasks: tuple[str,
     )
     drop = shift + 0.35 * math.log10(density)
     scores = {
-        t: {"psnr": INPUTS[t] + GAINS[t] + drop + 0.05 * rng.standard_normal(), "input_psnr": INPUTS[t]}
-        for t in tasks
+        t: {"psnr": INPUTS[t] + GAINS[t] + drop + 0.05 * rng.standard_normal(), "input_psnr": INPUTS[t]} for t in tasks
     }
     return {
         "density": kept / total, "density_prunable": (kept - total + prunable) / prunable,
@@ -98,10 +97,7 @@ def make_examples(count: int = 2, size: tuple[int, int] = (200, 240)) -> list[Ex
     def spoilt(amount: float) -> np.ndarray:
         return np.clip(clean + amount * rng.standard_normal(clean.shape), 0, 1).astype(np.float32)
 
-    return [
-        Example(tasks[i % 2], f"photo{i}", spoilt(0.1), spoilt(0.03), spoilt(0.031), clean)
-        for i in range(count)
-    ]
+    return [Example(tasks[i % 2], f"photo{i}", spoilt(0.1), spoilt(0.03), spoilt(0.031), clean) for i in range(count)]
 
 
 def body_text(page: str) -> str:
@@ -163,9 +159,7 @@ def test_plots_are_xml_with_text_as_text_and_without_a_date(finished):
     for path in finished[2]:
         if path.suffix == ".svg":
             root = ElementTree.fromstring(path.read_text())
-            texts = {
-                "".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")
-            }
+            texts = {"".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")}
             assert "dc:date" not in path.read_text()
             if path.name.startswith("psnr-"):
                 assert {"PSNR (dB)", "density: parameters kept of all (%, log)"} <= texts
@@ -186,35 +180,22 @@ def test_plots_are_xml_with_text_as_text_and_without_a_date(finished):
 
 def test_csv_numbers_equal_the_run_folder(finished):
     run, _, files = finished
-    by_name = {
-        path.name: list(csv.DictReader(path.read_text().splitlines()))
-        for path in files
-        if path.suffix == ".csv"
-    }
+    by_name = {path.name: list(csv.DictReader(path.read_text().splitlines())) for path in files if path.suffix == ".csv"}
     for number in range(len(DENSITIES)):
         record = json.loads((run / f"level-{number:02d}" / "level.json").read_text())
         rows = [r for r in by_name["levels.csv"] if (r["kind"], r["name"]) == ("level", str(number))]
-        assert {r["task"]: float(r["psnr"]) for r in rows} == {
-            t: s["psnr"] for t, s in record["validation"].items()
-        }
+        assert {r["task"]: float(r["psnr"]) for r in rows} == {t: s["psnr"] for t, s in record["validation"].items()}
         assert {r["task"]: float(r["input_psnr"]) for r in rows} == INPUTS
         assert {float(r["density"]) for r in rows} == {record["density"]}
-        assert {(int(r["kept"]), int(r["updates"]), float(r["seconds"])) for r in rows} == {
-            (record["kept"], 600, 41.5)
-        }
+        assert {(int(r["kept"]), int(r["updates"]), float(r["seconds"])) for r in rows} == {(record["kept"], 600, 41.5)}
         layers = [r for r in by_name["layers.csv"] if (r["kind"], r["name"]) == ("level", str(number))]
         assert {r["tensor"]: float(r["density"]) for r in layers} == record["layers"]
-        lines = [
-            json.loads(line)
-            for line in (run / f"level-{number:02d}" / "metrics.jsonl").read_text().splitlines()
-        ]
+        lines = [json.loads(line) for line in (run / f"level-{number:02d}" / "metrics.jsonl").read_text().splitlines()]
         curve = [r for r in by_name["curves.csv"] if (r["kind"], r["name"]) == ("level", str(number))]
         losses = [(int(r["updates"]), float(r["number"])) for r in curve if r["value"] == "loss"]
         assert losses == [(line["step"], line["loss"]) for line in lines if "loss" in line]
         scores = {(int(r["updates"]), r["task"]): float(r["number"]) for r in curve if r["value"] == "psnr"}
-        assert scores == {
-            (i["step"], t): v for i in lines if "validation" in i for t, v in i["validation"].items()
-        }
+        assert scores == {(i["step"], t): v for i in lines if "validation" in i for t, v in i["validation"].items()}
     controls = {r["name"]: r for r in by_name["levels.csv"] if r["kind"] == "control"}
     assert set(controls) == {"reinit", "dense-small"}
 
@@ -404,10 +385,7 @@ def test_no_run_another_suffix_and_runs_without_a_common_task_are_refused(tmp_pa
     path.write_text(json.dumps({**json.loads(path.read_text()), "validation": web}))
     with pytest.raises(MirlError, match="the runs share no validated task"):
         write_report([one, other], tmp_path / "r.html")
-    assert (
-        "denoise25"
-        not in body_text(write_report([other], tmp_path / "r.html")[0].read_text()).split("Provenance")[0]
-    )
+    assert "denoise25" not in body_text(write_report([other], tmp_path / "r.html")[0].read_text()).split("Provenance")[0]
 
 
 def test_runs_of_one_folder_name_are_told_apart(tmp_path):

@@ -55,9 +55,7 @@ def test_lossless_files_survive_reading_and_writing_exactly(tmp_path, format, mo
     write_photo(photo, path)
     again = opened(path.read_bytes())
     assert (again.format, again.mode, again.size) == (format, result, image.size)
-    np.testing.assert_array_equal(
-        np.asarray(again), np.asarray(image if mode == result else image.convert(result))
-    )
+    np.testing.assert_array_equal(np.asarray(again), np.asarray(image if mode == result else image.convert(result)))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -90,9 +88,7 @@ def test_webp_stays_lossless_or_lossy(lossless, icc):
     assert np.array_equal(again.pixels, photo.pixels) == lossless
 
 
-@pytest.mark.parametrize(
-    ("before", "after"), [("tiff_lzw", "tiff_lzw"), ("raw", "raw"), ("jpeg", "tiff_adobe_deflate")]
-)
+@pytest.mark.parametrize(("before", "after"), [("tiff_lzw", "tiff_lzw"), ("raw", "raw"), ("jpeg", "tiff_adobe_deflate")])
 def test_tiff_keeps_a_lossless_compression_only(before, after):
     again = opened(encode_photo(read_photo(saved(image_of("RGB"), "TIFF", compression=before))))
     assert again.info["compression"] == after
@@ -116,9 +112,7 @@ def test_icc_profile_and_exif_are_carried_over(format):
 
 
 def test_a_bmp_keeps_its_resolution():
-    assert (
-        opened(encode_photo(read_photo(saved(image_of("RGB"), "BMP", dpi=(200, 200))))).info["dpi"][0] > 199
-    )
+    assert opened(encode_photo(read_photo(saved(image_of("RGB"), "BMP", dpi=(200, 200))))).info["dpi"][0] > 199
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "JPEG"])
@@ -223,9 +217,7 @@ def test_a_grey_photo_restored_to_colour_is_written_by_luma():
 
 def test_values_outside_the_range_are_clipped_and_rounded_to_the_nearest_level():
     pixels = np.array([[[-1.0, 2.0, 100.4 / 255], [100.6 / 255, 0.0, 1.0]]], dtype=np.float32)
-    np.testing.assert_array_equal(
-        np.asarray(opened(encode_photo(Photo(pixels)))), [[[0, 255, 100], [101, 0, 255]]]
-    )
+    np.testing.assert_array_equal(np.asarray(opened(encode_photo(Photo(pixels)))), [[[0, 255, 100], [101, 0, 255]]])
 
 
 def test_pixels_that_are_no_numbers_are_refused():

@@ -88,9 +88,7 @@ def test_pil_images_come_back_in_their_mode_with_their_metadata(mode):
     assert again.tobytes() == image.tobytes()
 
 
-@pytest.mark.parametrize(
-    ("mode", "result"), [("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBX", "RGB")]
-)
+@pytest.mark.parametrize(("mode", "result"), [("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBX", "RGB")])
 def test_other_pil_modes_come_back_in_the_nearest_kept_one(mode, result):
     image = Image.fromarray(RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)).convert(mode)
     pixels, back = as_pixels(image)

@@ -1,17 +1,17 @@
-from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import MINI, mini_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import MINI, mini_weights
 from mirl.errors import MirlError
 from mirl.layers import parameter_count, parameters
 from mirl.lottery.prune import (
     dense_masks,
     empty_layers,
-    initial_rms,
+    initial_scales,
     plan_levels,
     prunable_parameters,
     scores,
@@ -27,7 +27,7 @@ def count(masks: dict) -> int:
 
 
 def pruned(config: PruneConfig, keep: int, weights: dict = WEIGHTS, masks: dict | None = None) -> dict:
-    ranking = scores(weights, initial_rms(WEIGHTS, MINI, config), MINI, config)
+    ranking = scores(weights, initial_scales(WEIGHTS, MINI, config), MINI, config)
     return shrink_masks(dense_masks(MINI, config) if masks is None else masks, ranking, keep, config)
 
 
@@ -36,7 +36,12 @@ def test_norms_biases_and_temperatures_are_never_prunable():
     others = {p.name for p in parameters(MINI)} - names
     assert all("norm" in n or n.endswith(("bias", "temperature")) for n in others)
     assert not any("norm" in n or n.endswith(("bias", "temperature")) for n in names)
-    assert {"prompt1.values", "embed.weight", "prompt2.select.weight", "latent.0.attention.qkv_depthwise.weight"} <= names
+    assert {
+        "prompt1.values",
+        "embed.weight",
+        "prompt2.select.weight",
+        "latent.0.attention.qkv_depthwise.weight",
+    } <= names
 
 
 def test_options_exempt_prompts_and_depthwise_filters():
@@ -52,8 +57,8 @@ def test_levels_land_at_or_just_under_the_density(network, fraction: float):
     plan, total = plan_levels(network, config), parameter_count(network)
     unpruned = total - plan[0]
     assert (plan[-1] + unpruned) / total <= 0.25 < (plan[-1] + unpruned + 1) / total
-    assert all(b >= round(a * (1 - fraction)) for a, b in zip(plan, plan[1:], strict=False))
-    assert all(b < a for a, b in zip(plan, plan[1:], strict=False))
+    assert all(b >= round(a * (1 - fraction)) for a, b in pairwise(plan))
+    assert all(b < a for a, b in pairwise(plan))
     assert plan[-2] > plan[-1]
 
 
@@ -69,7 +74,8 @@ def test_a_density_below_what_is_never_pruned_is_refused():
 @settings(max_examples=60, deadline=None)
 @given(
     st.floats(0, 1), st.floats(0, 1), st.sampled_from(["global", "layer"]), st.sampled_from(["magnitude", "macs"]),
-    st.sampled_from(["initial-rms", "none"]), st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 99), st.booleans(),
+    st.sampled_from(["initial-rms", "prompts", "none"]), st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 99),
+    st.booleans(),
 )  # fmt: skip
 def test_pruning_is_exact_nested_and_never_revives_a_weight(first, second, scope, score, normalise, floor, seed, ties):
     config = PruneConfig(scope=scope, score=score, normalise=normalise, min_layer_density=floor)
@@ -98,7 +104,7 @@ def test_global_pruning_takes_the_smallest_of_all():
     assert kept.min() >= gone.max()
 
 
-def test_raw_magnitude_never_meets_the_prompts_and_the_initial_rms_does():
+def test_raw_magnitude_never_meets_the_prompts_and_the_initial_scales_does():
     keep = plan_levels(MINI, PruneConfig(keep=0.5))[-1]
 
     def prompts(normalise) -> float:
@@ -106,6 +112,7 @@ def test_raw_magnitude_never_meets_the_prompts_and_the_initial_rms_does():
         return float(np.mean([masks[f"prompt{i}.values"].mean() for i in (1, 2, 3)]))
 
     assert prompts("none") > 0.8
+    assert prompts("prompts") < 0.8
     assert abs(prompts("initial-rms") - keep / count(dense_masks(MINI, PruneConfig()))) < 0.08
 
 
@@ -143,5 +150,15 @@ def test_keeping_more_than_is_left_is_refused():
 
 
 def test_a_tensor_that_starts_at_zero_can_be_ranked():
-    rms = initial_rms({n: np.zeros_like(w) for n, w in WEIGHTS.items()}, MINI, replace(PruneConfig()))
-    assert set(rms.values()) == {1.0}
+    zeros = {n: np.zeros_like(w) for n, w in WEIGHTS.items()}
+    for normalise in ("initial-rms", "prompts", "none"):
+        assert set(initial_scales(zeros, MINI, PruneConfig(normalise=normalise)).values()) == {1.0}
+
+
+def test_scaling_only_the_prompts_leaves_narrow_layers_denser():
+    keep = round(0.3 * count(dense_masks(MINI, PruneConfig())))
+    narrow = {
+        n: pruned(PruneConfig(normalise=n), keep)["encoder1.0.attention.qkv.weight"].mean()
+        for n in ("prompts", "initial-rms")
+    }
+    assert narrow["prompts"] > 1.5 * narrow["initial-rms"]

@@ -5,13 +5,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import MINI, mini_data
 
+from conftest import MINI, mini_data
 from mirl.errors import MirlError
 from mirl.layers import parameter_count, parameters
 from mirl.lottery.controls import CONTROLS, control, narrower
@@ -23,7 +24,6 @@ from mirl.lottery.train import learning_rate
 from mirl.lottery.verify import verify
 from mirl.recipe import Recipe, TaskShare, TrainConfig
 from mirl.ticket import read_ticket
-
 
 
 def search(recipe: Recipe, run: Path, device: str = "cpu", **options):
@@ -97,7 +97,8 @@ from mirl.lottery.search import Progress, search
 from mirl.recipe import recipe_from_dict
 import json
 recipe = recipe_from_dict(json.loads(sys.argv[2]))
-search(recipe, Path(sys.argv[1]), Path(sys.argv[3]), device="cpu", checkpoint_seconds=0.0, progress=Progress(update=lambda *a: (print(a[0], flush=True), time.sleep(0.3))))
+search(recipe, Path(sys.argv[1]), Path(sys.argv[3]), device="cpu", checkpoint_seconds=0.0,
+       progress=Progress(update=lambda *a: (print(a[0], flush=True), time.sleep(0.3))))
 """
 
 
@@ -199,7 +200,7 @@ def test_the_learning_rate_warms_up_never_from_zero_and_falls_to_the_minimum():
     rates = [learning_rate(config, step) for step in range(101)]
     assert rates[0] == pytest.approx(1e-4)
     assert rates[9] == rates[10] == pytest.approx(1e-3)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[100] == pytest.approx(1e-5)
     assert rates[55] == pytest.approx((1e-3 + 1e-5) / 2)
 
@@ -230,7 +231,11 @@ def test_compiling_trains_the_same_network(run: Path, mini_recipe: Recipe, tmp_p
 
     compile_with = torch.compile
     monkeypatch.setattr(torch, "compile", compile_eagerly)
-    one_training = replace(mini_recipe, train=replace(mini_recipe.train, compile=True), prune=replace(mini_recipe.prune, keep=1.0))
+    one_training = replace(
+        mini_recipe,
+        train=replace(mini_recipe.train, compile=True),
+        prune=replace(mini_recipe.prune, keep=1.0),
+    )
     search(one_training, tmp_path / "compiled")
     assert calls
     compiled, eager = (load_arrays(RunFolder(p).level(0).weights)[0] for p in (tmp_path / "compiled", run))

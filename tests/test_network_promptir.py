@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MINI, make_ticket, mini_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import MINI, make_ticket, mini_weights
 from mirl.errors import MirlError
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count, parameters
 from mirl.network.promptir import PromptIR, initialise, network_of
 from mirl.recipe import NetworkConfig, paper, small, tiny
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from train import PlainPromptIR  # noqa: E402 - the second, plain formulation lives with the benchmark
+from train import PlainPromptIR
 
 
 def make(config: NetworkConfig = MINI, seed: int = 0) -> PromptIR:

@@ -4,7 +4,16 @@ import pytest
 
 from mirl.degrade.tasks import TASKS
 from mirl.errors import MirlError
-from mirl.recipe import RECIPES, PruneConfig, Recipe, TrainConfig, named_recipe, recipe_from_dict, tiny, to_dict
+from mirl.recipe import (
+    RECIPES,
+    PruneConfig,
+    Recipe,
+    TrainConfig,
+    named_recipe,
+    recipe_from_dict,
+    tiny,
+    to_dict,
+)
 
 
 @pytest.mark.parametrize("name", RECIPES)

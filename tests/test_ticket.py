@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MINI, make_ticket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import MINI, make_ticket
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import small, to_dict

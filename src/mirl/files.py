@@ -56,9 +56,7 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MirlError(
-            f"cannot make the folder {path}: {error.strerror or error}; choose another output folder"
-        ) from error
+        raise MirlError(f"cannot make the folder {path}: {error.strerror or error}; choose another output folder") from error
     return path
 
 

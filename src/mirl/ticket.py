@@ -56,7 +56,9 @@ class Ticket:
             if name not in expected or not expected[name].prunable:
                 raise MirlError(f"ticket: {name} has a mask but is no prunable tensor of the network")
             if mask.shape != expected[name].shape or mask.dtype != np.bool_:
-                raise MirlError(f"ticket: the mask of {name} is {mask.dtype} {mask.shape}, expected bool {expected[name].shape}")
+                raise MirlError(
+                    f"ticket: the mask of {name} is {mask.dtype} {mask.shape}, expected bool {expected[name].shape}"
+                )
             if np.any(self.weights[name][~mask] != 0):
                 raise MirlError(f"ticket: {name} has values other than zero where its mask says pruned")
 
@@ -87,7 +89,9 @@ def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
     `values` is how prunable weights are stored; norms, biases and temperatures are always float32. Raises MirlError when
     a value is not finite or does not fit in float16. A kept weight that float16 rounds to zero stays kept.
     """
-    masks, halves, fulls = [], [], []
+    masks: list[NDArray[np.uint8]] = []
+    halves: list[NDArray[np.float32]] = []
+    fulls: list[NDArray[np.float32]] = []
     for parameter in parameters(ticket.network):
         weight, mask = ticket.weights[parameter.name], ticket.masks.get(parameter.name)
         kept = weight.reshape(-1) if mask is None else weight[mask]
@@ -151,15 +155,19 @@ def load_ticket(name: str | Path) -> Ticket:
 
 def _decode(content: bytes) -> Ticket:
     if len(content) < _PREFIX.size or content[:4] != MAGIC:
-        raise MirlError(f"not a ticket: expected a .mirl file of at least {_PREFIX.size} bytes that starts with {MAGIC!r}, "
-                        f"found {len(content)} bytes starting with {content[:4]!r}")
+        raise MirlError(
+            f"not a ticket: expected a .mirl file of at least {_PREFIX.size} bytes that starts with {MAGIC!r}, "
+            f"found {len(content)} bytes starting with {content[:4]!r}"
+        )
     _, version, head_size, block_size, crc = _PREFIX.unpack_from(content)
     if version != VERSION:
         raise MirlError(f"ticket version {version}, expected {VERSION}; read it with the mirl that wrote it or a newer one")
     body = content[_PREFIX.size :]
     if len(body) != head_size + block_size:
-        raise MirlError(f"truncated or overlong: {len(body)} bytes follow the prefix, expected {head_size + block_size}; "
-                        "fetch the file again")
+        raise MirlError(
+            f"truncated or overlong: {len(body)} bytes follow the prefix, expected {head_size + block_size}; "
+            "fetch the file again"
+        )
     if zlib.crc32(body) != crc:
         raise MirlError("altered: the checksum does not match; fetch the file again")
     header = _header(_inflate(body[:head_size], _MAX_HEADER, exact=False))
@@ -182,8 +190,10 @@ def _decode(content: bytes) -> Ticket:
             masks[p.name] = np.unpackbits(packed, count=p.size, bitorder="little").astype(bool).reshape(p.shape)
         counts[p.prunable and is_half] += int(np.count_nonzero(masks[p.name])) if p.name in masked else p.size
     if counts != {True: header["kept_half"], False: header["kept_full"]}:
-        raise MirlError(f"ticket: its masks keep {counts[True]} + {counts[False]} values, its header says "
-                        f"{header['kept_half']} + {header['kept_full']}")
+        raise MirlError(
+            f"ticket: its masks keep {counts[True]} + {counts[False]} values, its header says "
+            f"{header['kept_half']} + {header['kept_full']}"
+        )
     planes = _inflate(body[mask_end:], 2 * counts[True] + 4 * counts[False])
     streams = {
         True: _unplanes(planes[: 2 * counts[True]], "<f2"),
@@ -212,8 +222,15 @@ def _header(content: bytes) -> dict[str, Any]:
         header = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise MirlError(f"the ticket's header is not JSON: {error}") from error
-    kinds = {"network": dict, "masked": list, "values": str, "mask_block": int, "kept_half": int, "kept_full": int,
-             "provenance": dict}
+    kinds = {
+        "network": dict,
+        "masked": list,
+        "values": str,
+        "mask_block": int,
+        "kept_half": int,
+        "kept_full": int,
+        "provenance": dict,
+    }
     if not isinstance(header, dict) or set(header) != set(kinds):
         raise MirlError(f"the ticket's header must hold exactly {', '.join(kinds)}")
     for name, kind in kinds.items():

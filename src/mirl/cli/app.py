@@ -27,7 +27,7 @@ def commands() -> SubcommandApp:
     app.command(evaluate.evaluate)
     app.command(evaluate.report)
     app.command(lottery.inspect)
-    pairs.command(data.list_, name="list")
+    pairs.command(name="list")(data.list_)
     pairs.command(data.check)
     pairs.command(data.synth)
     app.command(pairs, name="data", help="List, check or make image pairs in MIR-L's folder layout.")

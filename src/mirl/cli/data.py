@@ -29,7 +29,7 @@ def list_(folder: tyro.conf.Positional[Path]) -> None:
 
 
 def check(folder: tyro.conf.Positional[Path], against: Path | None = None) -> None:
-    """Decode every image of a data folder; name what is unreadable, unpaired, of the wrong size, or also in another folder.
+    """Decode every image of a data folder; name what is unreadable, unpaired, of the wrong size or also elsewhere.
 
     Args:
         folder: Data folder in MIR-L's layout.

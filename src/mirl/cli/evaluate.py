@@ -52,7 +52,13 @@ def evaluate(
     keep_large_blocks()
     with counting_progress("measuring") as count:
         result = measure(
-            lambda image: restore_pixels(opened, image, tile=tile), data, protocol, tasks or None, limit, skip_bad, count
+            lambda image: restore_pixels(opened, image, tile=tile),
+            data,
+            protocol,
+            tasks or None,
+            limit,
+            skip_bad,
+            count,
         )
     for message in result.skipped:
         print(f"mirl: left out: {message}", file=sys.stderr)
@@ -89,7 +95,6 @@ def _examples(run: Path, count: int) -> list["Example"]:
     """Restore the first `count` validation pictures of each task with the dense level and with the last one."""
     from mirl.data.patches import validation_examples
     from mirl.engine.engine import open_backend, restore_pixels
-    from mirl.engine.memory import keep_large_blocks
     from mirl.evaluate.page import Example
     from mirl.lottery.run import RunFolder
     from mirl.ticket import read_ticket

@@ -14,9 +14,7 @@ from mirl.errors import MirlError
 from mirl.files import write_json
 from mirl.recipe import Normalise, Precision, Recipe, Scope, Score, TaskShare, named_recipe
 
-Kind = Literal[
-    "reinit", "shuffle", "random", "oneshot", "dense", "dense-small", "finetune", "lr-rewind", "partial-reset"
-]
+Kind = Literal["reinit", "shuffle", "random", "oneshot", "dense", "dense-small", "finetune", "lr-rewind", "partial-reset"]
 
 
 def search(
@@ -86,8 +84,10 @@ def search(
     from mirl.lottery.search import search as find
 
     with training_progress() as progress:
-        result = find(chosen, out, data, device=device, devices=devices, nodes=nodes, tensorboard=tensorboard, skip_bad=skip_bad,
-                      checkpoint_seconds=checkpoint_seconds, time_limit_seconds=_seconds(time_limit), progress=progress)  # fmt: skip
+        result = find(
+            chosen, out, data, device=device, devices=devices, nodes=nodes, tensorboard=tensorboard, skip_bad=skip_bad,
+            checkpoint_seconds=checkpoint_seconds, time_limit_seconds=_seconds(time_limit), progress=progress,
+        )  # fmt: skip
     if not result.finished:
         _stopped(f"{out}: stopped at a safe point in level {result.level} of {result.levels - 1} after update {result.step}",
                  time_limit)  # fmt: skip
@@ -127,7 +127,8 @@ def control(
     from mirl.lottery.run import TrainingFolder
 
     with training_progress() as progress:
-        result = train_control(run, kind, data, seed=seed, budget=budget, device=device, tensorboard=tensorboard, skip_bad=skip_bad,
+        result = train_control(run, kind, data, seed=seed, budget=budget, device=device, tensorboard=tensorboard,
+                               skip_bad=skip_bad,
                                time_limit_seconds=_seconds(time_limit), progress=progress)  # fmt: skip
     if not result.finished:
         _stopped(f"{result.run}: stopped at a safe point after update {result.step}", time_limit)
@@ -191,7 +192,13 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
     if layers:
         rows = Table("tensor", "kind", "shape", "kept", "density")
         for row in figures["layers"]:
-            rows.add_row(row["name"], row["kind"], "x".join(map(str, row["shape"])), f"{row['kept']:,}", f"{row['density']:.2%}")
+            rows.add_row(
+                row["name"],
+                row["kind"],
+                "x".join(map(str, row["shape"])),
+                f"{row['kept']:,}",
+                f"{row['density']:.2%}",
+            )
         console.print(rows)
 
 

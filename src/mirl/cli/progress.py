@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     from mirl.lottery.search import Progress as TrainingProgress
@@ -51,7 +58,11 @@ def _plain_training(kind: "type[TrainingProgress]") -> "TrainingProgress":
         if now - last >= PLAIN_SECONDS or step == steps:
             last = now
             left = (steps - step) * (now - began) / max(step, 1)
-            print(f"  {name}: update {step}/{steps}, {_values(values)}, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"  {name}: update {step}/{steps}, {_values(values)}, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return kind(describe, update)
 
@@ -80,7 +91,7 @@ class Counter:
     def __init__(self, bar: Progress):
         self.bar, self.row, self.began = bar, bar.add_task("", total=None, rate=""), time.monotonic()
 
-    def __call__(self, done: int, total: int, name: str = "") -> None:
+    def __call__(self, done: float, total: int, name: str = "") -> None:
         """Say that `done` of `total` are ready, the last one being `name`."""
         rate = done / max(time.monotonic() - self.began, 1e-9)
         self.bar.update(self.row, completed=done, total=total, description=name, rate=f"{rate:.2f}/s")

@@ -48,17 +48,13 @@ class Draws:
 
 def evenly(seed: int, samples: np.ndarray) -> np.ndarray:
     """Return the golden-ratio sequence, float64 (n,) in [0, 1): any window of samples covers it evenly."""
-    return ((samples.astype(np.uint64) * _GOLDEN + _word(seed)) >> np.uint64(11)).astype(
-        np.float64
-    ) * 2.0**-53
+    return ((samples.astype(np.uint64) * _GOLDEN + _word(seed)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 @cache
 def _word(value: int) -> np.ndarray:
     """Mix any int to 64 bits; an array, because numpy warns when a scalar wraps around."""
-    return _mix(
-        np.array([value % (2**64 - 59)], np.uint64)
-    )  # a prime, so that every byte of long names counts
+    return _mix(np.array([value % (2**64 - 59)], np.uint64))  # a prime, so that every byte of long names counts
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

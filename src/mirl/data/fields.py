@@ -81,9 +81,7 @@ class RainMaker:
         rng = np.random.default_rng([seed % 2**63, 1])
         side = max(RAIN_LAYER_SIDE, patch)
         layers = (rain.streak_layer(side, side, rng)[..., None] for _ in range(RAIN_LAYERS))
-        self._store = ImageStore(
-            (((layer * 255).round().astype(np.uint8), None) for layer in layers), patch, device
-        )
+        self._store = ImageStore((((layer * 255).round().astype(np.uint8), None) for layer in layers), patch, device)
 
     def __call__(self, clean: torch.Tensor, crops: Crops, draws: Draws) -> torch.Tensor:
         """Return rainy patches."""
@@ -107,9 +105,7 @@ class HazeMaker:
         self._step = (high - self._low) / 255
         depths = np.empty((len(store), DEPTH_SIDE, DEPTH_SIDE), np.uint8)
         for index, (place, path) in enumerate(zip(depths, maps, strict=True)):
-            relative = _relative_depth(
-                store.image(index), path, np.random.default_rng([seed % 2**63, 2, index])
-            )
+            relative = _relative_depth(store.image(index), path, np.random.default_rng([seed % 2**63, 2, index]))
             place[...] = np.rint((relative - self._low) / self._step)
         self._depths = torch.from_numpy(depths).to(store.device)
         self._heights, self._widths = store.heights, store.widths
@@ -129,9 +125,7 @@ class HazeMaker:
         sampled = grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
         relative = sampled[:, 0, ..., None] * self._step + self._low
         median, spread = draws.uniform("median", *strength.median), draws.uniform("spread", *strength.spread)
-        depth = haze.scale_depth(
-            relative, _column(median, device), _column(spread, device), strength.depth_range
-        )
+        depth = haze.scale_depth(relative, _column(median, device), _column(spread, device), strength.depth_range)
         beta = _choice(draws, "beta", strength.beta, strength.continuous)
         airlight = _choice(draws, "airlight", strength.airlight, strength.continuous)
         return haze.scatter(clean, haze.transmission(depth, _column(beta, device)), _column(airlight, device))

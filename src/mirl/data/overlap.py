@@ -40,16 +40,12 @@ def clean_files(sets: Iterable[PairSet]) -> list[Path]:
     return list(dict.fromkeys(pair.clean for one in sets for pair in one.pairs))
 
 
-def find_overlap(
-    first: Sequence[Path], second: Sequence[Path], threshold: float = SAME_BELOW
-) -> list[Overlap]:
+def find_overlap(first: Sequence[Path], second: Sequence[Path], threshold: float = SAME_BELOW) -> list[Overlap]:
     """Return for each photo of `first` its nearest one in `second`, where closer than `threshold`.
 
     Raises MirlError for a file that cannot be decoded.
     """
-    ours, theirs = [
-        np.stack([thumbnail_of(p) for p in files]) if files else _none() for files in (first, second)
-    ]
+    ours, theirs = [np.stack([thumbnail_of(p) for p in files]) if files else _none() for files in (first, second)]
     places, differences = nearest(ours, theirs, threshold)
     return [
         Overlap(path, second[place], float(difference))
@@ -58,9 +54,7 @@ def find_overlap(
     ]
 
 
-def nearest(
-    ours: np.ndarray, theirs: np.ndarray, threshold: float = SAME_BELOW
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest(ours: np.ndarray, theirs: np.ndarray, threshold: float = SAME_BELOW) -> tuple[np.ndarray, np.ndarray]:
     """Return the index of the nearest of `theirs` for each of `ours` (-1: none), and the differences.
 
     The mean difference of 4x4 block means never exceeds that of the pixels, so only those close in block
@@ -85,22 +79,14 @@ def _none() -> np.ndarray:
 
 
 def _block_means(pictures: np.ndarray) -> np.ndarray:
-    return (
-        pictures.reshape(len(pictures), 4, SIDE // 4, 4, SIDE // 4)
-        .mean(axis=(2, 4))
-        .reshape(len(pictures), 16)
-    )
+    return pictures.reshape(len(pictures), 4, SIDE // 4, 4, SIDE // 4).mean(axis=(2, 4)).reshape(len(pictures), 16)
 
 
 def thumbnail_of(path: Path) -> np.ndarray:
     """Return the thumbnail of an image file. Raises MirlError when it cannot be decoded."""
     try:
         with Image.open(path) as picture:
-            picture.draft(
-                "L", (8 * SIDE, 8 * SIDE)
-            )  # JPEG decodes at a fraction of the size, several times faster
+            picture.draft("L", (8 * SIDE, 8 * SIDE))  # JPEG decodes at a fraction of the size, several times faster
             return thumbnail(picture)
     except Exception as error:  # decoders raise nearly anything on damaged files
-        raise MirlError(
-            f"{path} is not a readable image; repair or remove it (`mirl data check` lists all)"
-        ) from error
+        raise MirlError(f"{path} is not a readable image; repair or remove it (`mirl data check` lists all)") from error

@@ -87,14 +87,10 @@ def survey(root: Path, kinds: Iterable[str] | None = None) -> tuple[list[PairSet
         raise MirlError(f"unknown folder kind {unknown[0]!r}; expected one of {', '.join(known)}")
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise MirlError(
-            f"{root} {what}; expected a data folder that holds {', '.join(wanted)} (or one of them)"
-        )
+        raise MirlError(f"{root} {what}; expected a data folder that holds {', '.join(wanted)} (or one of them)")
     present = [kind for kind in wanted if (root / kind).is_dir()]
     if not present:
-        raise MirlError(
-            f"{root} holds none of the folders {', '.join(wanted)}; expected, say, {_example(wanted[0])}"
-        )
+        raise MirlError(f"{root} holds none of the folders {', '.join(wanted)}; expected, say, {_example(wanted[0])}")
     sets: list[PairSet] = []
     problems: list[Problem] = []
     for kind in present:
@@ -121,11 +117,7 @@ def describe(problems: Sequence[Problem], root: Path) -> str:
 
 def image_files(folder: Path) -> list[Path]:
     """Return the image files directly in `folder`, sorted; other and hidden files are ignored."""
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    )
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
 
 
 def header_size(path: Path) -> tuple[int, int] | None:

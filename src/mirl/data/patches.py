@@ -99,9 +99,7 @@ def load_training_data(
     )
 
 
-def validation_examples(
-    root: Path | None, tasks: Sequence[str], skip_bad: bool = False
-) -> list[ValidationExample]:
+def validation_examples(root: Path | None, tasks: Sequence[str], skip_bad: bool = False) -> list[ValidationExample]:
     """Return the centres (at most 256x256) of what is held out, per task in the given order.
 
     A task takes its held-out real pairs; where it has none, the held-out photos, degraded whole with a seed
@@ -159,9 +157,7 @@ def _load_photos(
             yield pixels, None
 
 
-def _load_pairs(
-    pairs: Sequence[Pair], held_out: HeldOutContent, skip_bad: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _load_pairs(pairs: Sequence[Pair], held_out: HeldOutContent, skip_bad: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for pair in pairs:
         assert pair.degraded is not None
         clean = _bytes(pair.clean, skip_bad)
@@ -171,9 +167,7 @@ def _load_pairs(
         if degraded is not None and degraded.shape == clean.shape:
             yield clean, degraded
         elif degraded is not None and not skip_bad:
-            raise MirlError(
-                f"{pair.degraded} and {pair.clean} differ in size once decoded; repair or remove them"
-            )
+            raise MirlError(f"{pair.degraded} and {pair.clean} differ in size once decoded; repair or remove them")
 
 
 def _synthesised(

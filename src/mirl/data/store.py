@@ -148,9 +148,7 @@ def turned(image: np.ndarray, symmetry: int) -> np.ndarray:
     return image[:, ::-1] if symmetry & 2 else image
 
 
-def over_turned(
-    rows: torch.Tensor, columns: torch.Tensor, symmetries: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor]:
+def over_turned(rows: torch.Tensor, columns: torch.Tensor, symmetries: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Spread values (n, p) per row and per column of untouched crops over the turned ones: (n, p, p)."""
     symmetry = torch.from_numpy(np.asarray(symmetries, np.int64)).to(rows.device)[:, None]
     flip_i, flip_j, transposed = ((symmetry & bit).bool() for bit in (1, 2, 4))
@@ -160,9 +158,7 @@ def over_turned(
 
     transposed = transposed[..., None]
     row = torch.where(transposed, flipped(rows, flip_j)[:, None, :], flipped(rows, flip_i)[:, :, None])
-    column = torch.where(
-        transposed, flipped(columns, flip_i)[:, :, None], flipped(columns, flip_j)[:, None, :]
-    )
+    column = torch.where(transposed, flipped(columns, flip_i)[:, :, None], flipped(columns, flip_j)[:, None, :])
     return row, column
 
 

@@ -95,9 +95,7 @@ class PatchStream:
         if untouched.size:
             places = torch.from_numpy(untouched).to(self.device)
             degraded[places] = clean[places]
-        return Batch(
-            degraded.permute(0, 3, 1, 2), clean.permute(0, 3, 1, 2), torch.from_numpy(task).to(self.device)
-        )
+        return Batch(degraded.permute(0, 3, 1, 2), clean.permute(0, 3, 1, 2), torch.from_numpy(task).to(self.device))
 
 
 def prefetch(

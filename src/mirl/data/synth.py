@@ -68,9 +68,7 @@ def plan(clean_folder: Path, out: Path, task: Task, count: int | None) -> list[S
     names: dict[str, Path] = {}
     for photo in photos:
         if (other := names.setdefault(photo.stem, photo)) is not photo:
-            raise MirlError(
-                f"{other.name} and {photo.name} in {clean_folder} would give one pair; rename one"
-            )
+            raise MirlError(f"{other.name} and {photo.name} in {clean_folder} would give one pair; rename one")
     kind = task.name if task.kind == "denoise" else task.kind
     folder = out / kind / clean_folder.resolve().name
     pairs = []
@@ -89,9 +87,7 @@ def plan(clean_folder: Path, out: Path, task: Task, count: int | None) -> list[S
 
 
 def _generator(task: Task, pair: SynthPair, seed: int) -> np.random.Generator:
-    return np.random.default_rng(
-        [seed % 2**63, zlib.crc32(f"{task.name}/{pair.source.stem}".encode()), pair.round]
-    )
+    return np.random.default_rng([seed % 2**63, zlib.crc32(f"{task.name}/{pair.source.stem}".encode()), pair.round])
 
 
 def _write_png(image: np.ndarray, path: Path) -> None:

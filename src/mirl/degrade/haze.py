@@ -81,9 +81,7 @@ def smooth_depth(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     A vertical gradient with a random horizon and roll, a smooth random field, and a weak cue from the photo
     itself: what is bright and bluish high up in a picture is mostly sky.
     """
-    small = Image.fromarray(np.rint(clean * 255).astype(np.uint8)).resize(
-        (_GRID, _GRID), Image.Resampling.BOX
-    )
+    small = Image.fromarray(np.rint(clean * 255).astype(np.uint8)).resize((_GRID, _GRID), Image.Resampling.BOX)
     red, green, blue = np.moveaxis(np.asarray(small, np.float32) / 255, 2, 0)
     y, x = np.mgrid[0:_GRID, 0:_GRID].astype(np.float32) / (_GRID - 1)
     rise = 1 - y + rng.normal(0.0, 0.15) * (x - 0.5)

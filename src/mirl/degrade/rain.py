@@ -57,9 +57,7 @@ def add_rain(clean: np.ndarray, rng: np.random.Generator, strength: RainStrength
     return add_layer(clean, streak_layer(height, width, rng, strength)[..., None])
 
 
-def streak_layer(
-    height: int, width: int, rng: np.random.Generator, strength: RainStrength = RAIN100L
-) -> np.ndarray:
+def streak_layer(height: int, width: int, rng: np.random.Generator, strength: RainStrength = RAIN100L) -> np.ndarray:
     """Draw one layer S of streaks: float32, (height, width), multiples of 1/255 up to 230/255."""
     longest = strength.length_pixels[1]
     # Small images are cut from a canvas large enough for its statistics to mean something.

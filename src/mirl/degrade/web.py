@@ -34,9 +34,7 @@ class WebStrength:
 PLATFORMS = WebStrength()
 
 
-def pass_through_web(
-    clean: np.ndarray, rng: np.random.Generator, strength: WebStrength = PLATFORMS
-) -> np.ndarray:
+def pass_through_web(clean: np.ndarray, rng: np.random.Generator, strength: WebStrength = PLATFORMS) -> np.ndarray:
     """Return `clean` (float32, (h, w, 3), [0, 1]) as it comes back from a platform, same size."""
     picture = Image.fromarray(np.rint(clean.clip(0, 1) * 255).astype(np.uint8))
     size = picture.size

@@ -30,9 +30,7 @@ class Backend(Protocol):
     def forward(self, pixels: Pixels) -> Pixels:
         """Map degraded float32 (h, w, 3) in [0, 1], any h, w >= 1, to restored (h, w, 3), not clipped."""
 
-    def shared_statistics(
-        self, tiles: Sequence[Pixels], on_tile: Callable[[int], None]
-    ) -> AbstractContextManager[None]:
+    def shared_statistics(self, tiles: Sequence[Pixels], on_tile: Callable[[int], None]) -> AbstractContextManager[None]:
         """Make `forward` see all `tiles` of one photo where it looks at a whole image (attention, prompts).
 
         Inside the context the statistics of all tiles count for each; `on_tile(done)` reports the pass that sums them.
@@ -71,9 +69,7 @@ def open_backend(ticket: Ticket, name: str = "auto", threads: int | None = None)
         if (candidate, threads) not in opened:
             kind = BACKENDS[candidate]
             try:
-                opened[candidate, threads] = getattr(importlib.import_module(kind.module), kind.kind)(
-                    ticket, threads
-                )
+                opened[candidate, threads] = getattr(importlib.import_module(kind.module), kind.kind)(ticket, threads)
             except ImportError as error:
                 missing.append(f"the {candidate} backend needs {error.name or error}: {kind.install}")
                 continue
@@ -113,15 +109,11 @@ def restore_pixels(
         told = on_tile or (lambda done, count: None)
         every = 2 * len(tiles)
         with backend.shared_statistics(tiles, lambda done: told(done, every)):
-            restored = map_tiles(
-                backend.forward, pixels, size, overlap, lambda done, count: told(done + count, every)
-            )
+            restored = map_tiles(backend.forward, pixels, size, overlap, lambda done, count: told(done + count, every))
     for top in range(0, height, _ROWS):
         rows = restored[top : top + _ROWS]
         if not np.isfinite(rows).all():
-            raise MirlError(
-                f"the {backend.name} backend gave NaN or infinite pixels; check the ticket: mirl inspect"
-            )
+            raise MirlError(f"the {backend.name} backend gave NaN or infinite pixels; check the ticket: mirl inspect")
         np.clip(rows, 0, 1, out=rows)
         if strength < 1:
             source = pixels[top : top + _ROWS]
@@ -137,9 +129,7 @@ def check_options(strength: float, tile: int | None) -> None:
     if not 0 <= strength <= 1:
         raise MirlError(f"--strength must lie between 0 (the input) and 1 (fully restored), found {strength}")
     if tile is not None and tile != 0 and tile < _SMALLEST_TILE:
-        raise MirlError(
-            f"--tile must be 0 (the whole image) or at least {_SMALLEST_TILE} pixels, found {tile}"
-        )
+        raise MirlError(f"--tile must be 0 (the whole image) or at least {_SMALLEST_TILE} pixels, found {tile}")
 
 
 def restore(

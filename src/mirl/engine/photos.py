@@ -46,27 +46,19 @@ def plan(inputs: Sequence[Path], output: Path, recursive: bool = False) -> list[
             return [_stream_job(inputs, output)]
         return _file_jobs(inputs, output, recursive)
     except OSError as error:
-        raise MirlError(
-            f"cannot look at {error.filename}: {error.strerror}; check names and permissions"
-        ) from error
+        raise MirlError(f"cannot look at {error.filename}: {error.strerror}; check names and permissions") from error
 
 
 def _file_jobs(inputs: Sequence[Path], output: Path, recursive: bool) -> list[Job]:
     named = output.suffix.lower() in SUFFIXES and not output.is_dir()
     if output.exists() and not output.is_dir() and not named:
-        raise MirlError(
-            f"{output} is a file without an image suffix; expected a folder or a name such as out.png"
-        )
+        raise MirlError(f"{output} is a file without an image suffix; expected a folder or a name such as out.png")
     jobs: list[Job] = []
     for path in inputs:
         if path.is_dir():
             if named:
-                raise MirlError(
-                    f"{path} is a folder, but the output {output} is one photo; give an output folder"
-                )
-            found = [
-                Job(photo, output / photo.relative_to(path)) for photo in _photos_in(path, output, recursive)
-            ]
+                raise MirlError(f"{path} is a folder, but the output {output} is one photo; give an output folder")
+            found = [Job(photo, output / photo.relative_to(path)) for photo in _photos_in(path, output, recursive)]
             if not found:
                 hint = "" if recursive else "; add --recursive to look into its sub-folders"
                 raise MirlError(f"no photos in {path}; expected files ending in {', '.join(SUFFIXES)}{hint}")
@@ -133,9 +125,7 @@ def _stream_job(inputs: Sequence[Path], output: Path) -> Job:
     if source != STREAM and not source.is_file():
         raise MirlError(f"{source} is not a file; expected one photo when the output is '-'")
     if output != STREAM and (output.suffix.lower() not in SUFFIXES or output.is_dir()):
-        raise MirlError(
-            f"{output} names no photo; expected a file name such as out.png, or '-', for input from '-'"
-        )
+        raise MirlError(f"{output} names no photo; expected a file name such as out.png, or '-', for input from '-'")
     return Job(source, output)
 
 
@@ -144,9 +134,7 @@ def _photos_in(folder: Path, output: Path, recursive: bool) -> list[Path]:
     found = []
     for root, folders, names in os.walk(folder, onerror=_raise):
         place = Path(root)
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not _same(place / name, output)
-        )
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _same(place / name, output))
         found += [place / name for name in names if not name.startswith(".") and _is_photo(place / name)]
         if not recursive:
             break
@@ -176,14 +164,11 @@ def _check_targets(jobs: Sequence[Job]) -> None:
             info = job.target.stat()
             if source := inputs.get((info.st_dev, info.st_ino)):
                 raise MirlError(
-                    f"the output {job.target} is the input {source}; inputs are never "
-                    "overwritten, choose another output"
+                    f"the output {job.target} is the input {source}; inputs are never overwritten, choose another output"
                 )
         place = os.path.realpath(job.target)
         if (first := taken.get(place)) is not None:
-            raise MirlError(
-                f"{first} and {job.source} would both become {job.target}; restore them to two folders"
-            )
+            raise MirlError(f"{first} and {job.source} would both become {job.target}; restore them to two folders")
         taken[place] = job.source
 
 

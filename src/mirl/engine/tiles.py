@@ -112,7 +112,7 @@ def map_tiles(
 
 def cut_tiles(pixels: Pixels, tile: tuple[int, int], overlap: int = OVERLAP) -> list[Pixels]:
     """Return the tiles that `map_tiles` would take, as views."""
-    return [pixels[place] for place in _places(*pixels.shape[:2], tile, overlap)[0]]
+    return [pixels[place] for place in _places(pixels.shape[0], pixels.shape[1], tile, overlap)[0]]
 
 
 def _places(

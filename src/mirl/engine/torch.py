@@ -42,16 +42,12 @@ class TorchBackend:
                 if "memory" not in str(error):
                     raise
                 height, width = pixels.shape[:2]
-                raise MirlError(
-                    f"not enough memory for {width}x{height} pixels at once; use a smaller --tile"
-                ) from error
+                raise MirlError(f"not enough memory for {width}x{height} pixels at once; use a smaller --tile") from error
             finally:
                 torch.set_num_threads(before)
 
     @contextmanager
-    def shared_statistics(
-        self, tiles: Sequence[NDArray[np.float32]], on_tile: Callable[[int], None]
-    ) -> Iterator[None]:
+    def shared_statistics(self, tiles: Sequence[NDArray[np.float32]], on_tile: Callable[[int], None]) -> Iterator[None]:
         """Make `forward` use attention and prompt shares of all `tiles`, summed in one pass over them.
 
         q kT, the lengths of q and k and the mean features are sums over pixels, so the tiles' add up; every tile then

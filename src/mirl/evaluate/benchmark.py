@@ -80,9 +80,7 @@ class Evaluation:
         groups: dict[tuple[str, str], list[ImageScore]] = {}
         for image in self.images:
             groups.setdefault((image.task, image.set), []).append(image)
-        return tuple(
-            SetScore(task, name, len(images), *_means(images)) for (task, name), images in groups.items()
-        )
+        return tuple(SetScore(task, name, len(images), *_means(images)) for (task, name), images in groups.items())
 
     def summary(self) -> tuple[float, float, float, float] | None:
         """Mean PSNR, SSIM, input PSNR and input SSIM of three tasks; None unless all of them were measured.
@@ -132,9 +130,7 @@ class Evaluation:
         for row in self.rows:
             seconds = [i.seconds for i in self.images if (i.task, i.set) == (row.task, row.set)]
             values = (row.psnr, row.ssim, row.input_psnr, row.input_ssim)
-            table.add_row(
-                row.task, row.set, str(row.images), *_cells(*values), f"{statistics.median(seconds):.2f}"
-            )
+            table.add_row(row.task, row.set, str(row.images), *_cells(*values), f"{statistics.median(seconds):.2f}")
         if (mean := self.summary()) is not None:
             table.add_section()
             table.add_row("mean of 3 tasks", "", "", *_cells(*mean), "")

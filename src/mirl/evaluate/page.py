@@ -76,9 +76,7 @@ def page(title: str, body: str) -> str:
     )
 
 
-def table(
-    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], strong: Sequence[int] = ()
-) -> str:
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], strong: Sequence[int] = ()) -> str:
     """Return a table that scrolls sideways where it does not fit; every text is escaped, `strong` rows stand
     out."""
     lines = [f'<div class="wide"><table><caption>{escape(caption)}</caption>']
@@ -119,8 +117,7 @@ def crops(examples: Sequence[Example]) -> str:
             alt = escape(f"{label} crop of {example.name}")
             size = f'width="{cut.shape[1]}" height="{cut.shape[0]}"'
             parts.append(
-                f'<figure><img alt="{alt}" {size} src="{_data_url(cut)}">'
-                f"<figcaption>{label}{score}</figcaption></figure>"
+                f'<figure><img alt="{alt}" {size} src="{_data_url(cut)}"><figcaption>{label}{score}</figcaption></figure>'
             )
         parts.append("</div>")
     return "\n".join(parts)
@@ -157,9 +154,7 @@ def levels_table(run: Run, tasks: Sequence[str]) -> str:
     rows = []
     for name, counts, scores in measured:
         mean = statistics.fmean(scores)
-        rows.append(
-            [name, *counts, f"{mean:.2f}", f"{mean - dense:+.2f}", *(f"{value:.2f}" for value in scores)]
-        )
+        rows.append([name, *counts, f"{mean:.2f}", f"{mean - dense:+.2f}", *(f"{value:.2f}" for value in scores)])
     caption = f"{run.label}: PSNR in dB; level 0 is dense, with {run.dense.total:,} trainable parameters"
     head = ["level", "density %", "of prunable %", "kept", "mean", "vs dense", *tasks]
     return table(caption, head, rows, strong=(len(run.levels),))
@@ -173,12 +168,8 @@ def cost_table(runs: Sequence[Run]) -> str:
             if trained:
                 seconds, steps = sum(t.seconds for t in trained), sum(t.steps for t in trained)
                 speed = f"{steps / seconds:.2f}" if seconds else ""
-                rows.append(
-                    [f"{run.label}, {what}", str(len(trained)), f"{steps:,}", f"{seconds:,.0f}", speed]
-                )
-    return table(
-        "Training, as the search counted it", ["run", "trainings", "updates", "seconds", "updates/s"], rows
-    )
+                rows.append([f"{run.label}, {what}", str(len(trained)), f"{steps:,}", f"{seconds:,.0f}", speed])
+    return table("Training, as the search counted it", ["run", "trainings", "updates", "seconds", "updates/s"], rows)
 
 
 def provenance_table(runs: Sequence[Run]) -> str:

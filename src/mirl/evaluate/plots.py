@@ -117,9 +117,7 @@ def density_of_layers(title: str, layers: Sequence[tuple[str, str, float]], over
         for index, group in enumerate(groups):
             colour, marker = PALETTE[index % len(PALETTE)], ("o", *MARKERS)[index % 9]
             for hollow in (False, True):
-                mine = [
-                    (max(d, edge), stages.index(s)) for s, g, d in layers if g == group and (d == 0) == hollow
-                ]
+                mine = [(max(d, edge), stages.index(s)) for s, g, d in layers if g == group and (d == 0) == hollow]
                 if mine:
                     axes.plot(
                         *zip(*mine, strict=True),
@@ -159,9 +157,7 @@ def training_curves(title: str, value: str, curves: Sequence[tuple[str, Sequence
         if "loss" in value:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda number, _: f"{number:g}")
-            axes.yaxis.set_minor_formatter(
-                lambda number, _: f"{number:g}" if f"{number:e}"[0] in "235" else ""
-            )
+            axes.yaxis.set_minor_formatter(lambda number, _: f"{number:g}" if f"{number:e}"[0] in "235" else "")
         _legend(drawing, [label for label, _ in curves], "level: density")
     return drawing.svg
 
@@ -196,9 +192,7 @@ def _drawing(width: float, height: float) -> Iterator[_Drawing]:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MirlError(
-            "the report needs matplotlib, which is missing; run: pip install 'mirl[report]'"
-        ) from error
+        raise MirlError("the report needs matplotlib, which is missing; run: pip install 'mirl[report]'") from error
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)

@@ -76,9 +76,7 @@ def verdict(runs: Sequence[Run], tasks: Sequence[str]) -> str:
     by_task = {task: _gain(runs, task) for task in tasks}
     worst, best = min(tasks, key=lambda task: by_task[task]), max(tasks, key=lambda task: by_task[task])
     if len(tasks) > 1:
-        text += (
-            f" over {len(tasks)} tasks, from {by_task[worst]:+.2f} ({worst}) to {by_task[best]:+.2f} ({best})"
-        )
+        text += f" over {len(tasks)} tasks, from {by_task[worst]:+.2f} ({worst}) to {by_task[best]:+.2f} ({best})"
     if len(runs) > 1:
         text += f"; {len(runs)} runs, {_span(gains, '{:+.2f}')} dB."
     else:
@@ -90,9 +88,7 @@ def verdict(runs: Sequence[Run], tasks: Sequence[str]) -> str:
             behind.setdefault(control.name, []).append(difference)
     if behind:
         kind, best_gain = max(((k, statistics.fmean(d)) for k, d in behind.items()), key=lambda each: each[1])
-        text += (
-            f" The strongest of {len(behind)} controls, {kind}, is at {best_gain:+.2f} dB from the {what}."
-        )
+        text += f" The strongest of {len(behind)} controls, {kind}, is at {best_gain:+.2f} dB from the {what}."
     return text
 
 
@@ -130,9 +126,7 @@ def _quality_plots(groups: Groups, tasks: Sequence[str]) -> dict[str, str]:
 
     drawn = {f"psnr-{task}": draw(task, lambda level: level.scores[task].psnr) for task in tasks}  # noqa: B023
     if len(tasks) > 1:
-        drawn = {
-            "psnr-mean": draw(f"mean of {len(tasks)} tasks", lambda level: level.mean_psnr(tasks))
-        } | drawn
+        drawn = {"psnr-mean": draw(f"mean of {len(tasks)} tasks", lambda level: level.mean_psnr(tasks))} | drawn
     return drawn
 
 
@@ -163,15 +157,9 @@ def _curve_plots(runs: Sequence[Run]) -> dict[str, str]:
     drawn = {}
     for index, run in enumerate(runs):
         labels = [f"{level.number}: {100 * level.density:.3g} %" for level in run.levels]
-        losses = [
-            (label, _smooth(level.losses))
-            for label, level in zip(labels, run.levels, strict=True)
-            if level.losses
-        ]
+        losses = [(label, _smooth(level.losses)) for label, level in zip(labels, run.levels, strict=True) if level.losses]
         if losses:
-            drawn[f"loss-{index}"] = plots.training_curves(
-                f"{run.label}: training loss", "L1 loss (log)", losses
-            )
+            drawn[f"loss-{index}"] = plots.training_curves(f"{run.label}: training loss", "L1 loss (log)", losses)
         validations = [
             (label, [(step, statistics.fmean(scores.values())) for step, scores in level.validations])
             for label, level in zip(labels, run.levels, strict=True)
@@ -201,10 +189,7 @@ def _body(
     links: Sequence[str],
 ) -> str:
     runs = [run for group in groups.values() for run in group]
-    drawn = {
-        name: plots.inline(svg, name, f"Plot {name}; its numbers are in the CSV files")
-        for name, svg in svgs.items()
-    }
+    drawn = {name: plots.inline(svg, name, f"Plot {name}; its numbers are in the CSV files") for name, svg in svgs.items()}
 
     def grid(*starts: str) -> str:
         return plot_grid([svg for name, svg in drawn.items() if name.startswith(starts)])

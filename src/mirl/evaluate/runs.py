@@ -114,9 +114,7 @@ def _read_run(folder: Path, label: str) -> Run:
     while (done := folder / f"level-{len(levels):02d}" / "level.json").is_file():
         levels.append(_read_level(done.parent, "level.json", str(len(levels))))
     if not levels:
-        raise MirlError(
-            f"{folder} has no finished level yet (no level-00/level.json); let the search go on first"
-        )
+        raise MirlError(f"{folder} has no finished level yet (no level-00/level.json); let the search go on first")
     controls = [
         _read_level(done.parent, "control.json", done.parent.name)
         for done in sorted((folder / "controls").glob("*/control.json"))
@@ -126,9 +124,7 @@ def _read_run(folder: Path, label: str) -> Run:
     controls = [c if c.total == total else replace(c, density=c.kept / total) for c in controls]
     run = Run(label, recipe_file, tuple(levels), tuple(controls), keep)
     if not run.tasks:
-        raise MirlError(
-            f"{folder} shares no validated task between its levels; expected 'validation' in each level.json"
-        )
+        raise MirlError(f"{folder} shares no validated task between its levels; expected 'validation' in each level.json")
     return run
 
 
@@ -183,9 +179,7 @@ def _read_curve(path: Path) -> tuple[Any, Any]:
                 validations.append((int(entry["step"]), scores))
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
-                raise MirlError(
-                    f"line {number} of {path} is not a line of training metrics: {error}"
-                ) from error
+                raise MirlError(f"line {number} of {path} is not a line of training metrics: {error}") from error
     return tuple(losses), tuple(validations)
 
 

@@ -103,6 +103,5 @@ def _options(photo: Photo, format: str) -> dict[str, Any]:
 def _check_alpha(photo: Photo, format: str, name: str) -> None:
     if format in ("JPEG", "BMP") and photo.alpha is not None and photo.alpha.min() < 1:
         raise MirlError(
-            f"{name}: {format} cannot hold the photo's transparency; "
-            "choose a name ending in .png, .webp or .tif"
+            f"{name}: {format} cannot hold the photo's transparency; choose a name ending in .png, .webp or .tif"
         )

@@ -31,15 +31,11 @@ def as_pixels(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
     if isinstance(image, Image.Image):
         return _pil_pixels(image)
     if not isinstance(image, np.ndarray):
-        raise MirlError(
-            f"expected a PIL image or a numpy array, found {type(image).__name__}; convert it first"
-        )
+        raise MirlError(f"expected a PIL image or a numpy array, found {type(image).__name__}; convert it first")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)) or image.size == 0:
         raise MirlError(f"expected an array of shape (h, w), (h, w, 3) or (h, w, 4), found {image.shape}")
     if image.dtype.kind != "f" and (image.dtype.kind, image.dtype.itemsize) not in (("u", 1), ("u", 2)):
-        raise MirlError(
-            f"expected uint8, uint16 or floats in [0, 1], found {image.dtype}; convert the array first"
-        )
+        raise MirlError(f"expected uint8, uint16 or floats in [0, 1], found {image.dtype}; convert the array first")
     dtype, grey, fractions = image.dtype, image.ndim == 2, image.dtype.kind == "f"
     if fractions and not (image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
         low, high = float(image.min()), float(image.max())
@@ -65,9 +61,7 @@ def split(image: Image.Image, name: str) -> tuple[Pixels, Pixels | None, bool, i
         grey16 = _fractions(np.asarray(image).astype(np.uint16))
         return np.repeat(grey16[..., None], 3, axis=2), None, True, 16
     if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "CMYK"):
-        raise MirlError(
-            f"{name} has mode {mode}, which cannot be restored; convert it to 8-bit RGB or L first"
-        )
+        raise MirlError(f"{name} has mode {mode}, which cannot be restored; convert it to 8-bit RGB or L first")
     grey, clear = mode in ("1", "L", "LA"), image.has_transparency_data
     if mode == "CMYK":
         image = _rgb_of_cmyk(image)

@@ -65,9 +65,7 @@ def read_photo(source: Path | bytes, max_megapixels: float = MAX_MEGAPIXELS) -> 
     except Exception as error:  # decoders raise nearly anything on damaged files
         if isinstance(error, OSError) and error.errno is not None:
             raise MirlError(f"cannot read {name}: {error.strerror}; {_EXPECTED}") from error
-        raise MirlError(
-            f"{name} is damaged or truncated ({_line(error)}); {_EXPECTED}; export it again"
-        ) from error
+        raise MirlError(f"{name} is damaged or truncated ({_line(error)}); {_EXPECTED}; export it again") from error
 
 
 def read_pixels(path: Path, max_megapixels: float = MAX_MEGAPIXELS) -> Pixels:
@@ -113,14 +111,10 @@ def _decode(image: ImageFile.ImageFile, name: str, stream: BinaryIO) -> Photo:
     orientation, exif = read_exif(image)
     turned = image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
     pixels, alpha, grey, bits = split(turned, name)
-    if (
-        bits == 16 and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
-    ):  # white is 0: Pillow minds only 8 bits
+    if bits == 16 and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # white is 0: Pillow minds only 8 bits
         pixels = 1 - pixels
     icc = None if image.mode == "CMYK" else image.info.get("icc_profile")
-    return Photo(
-        pixels, alpha, "JPEG" if image.format == "MPO" else str(image.format), exif, icc, grey, bits, coding
-    )
+    return Photo(pixels, alpha, "JPEG" if image.format == "MPO" else str(image.format), exif, icc, grey, bits, coding)
 
 
 def _kind(source: Path | bytes) -> str:
@@ -133,9 +127,7 @@ def _kind(source: Path | bytes) -> str:
         return "a HEIC, AVIF or video file"
     if b"<svg" in head or b"<?xml" in head:
         return "an SVG or XML file"
-    return next(
-        (kind for start, kind in _STARTS.items() if head.startswith(start)), "not an image of a known format"
-    )
+    return next((kind for start, kind in _STARTS.items() if head.startswith(start)), "not an image of a known format")
 
 
 def _line(error: Exception) -> str:

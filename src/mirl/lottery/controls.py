@@ -16,7 +16,7 @@ import torch
 
 from mirl.errors import MirlError
 from mirl.layers import parameter_count, parameters
-from mirl.lottery.prune import Masks, dense_masks, initial_rms, plan_levels, scores, shrink_masks
+from mirl.lottery.prune import Masks, dense_masks, initial_scales, plan_levels, scores, shrink_masks
 from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
 from mirl.lottery.search import Progress, SearchResult, make_setting, run_training, stop_switch
 from mirl.lottery.train import Stopped, arrays_of
@@ -88,7 +88,7 @@ def random(run: FinishedRun, seed: int) -> Control:
 def oneshot(run: FinishedRun, seed: int) -> Control:
     """Dense training, then all pruning at once, then the rewind: is the patience of many levels needed?"""
     prune, start = run.recipe.prune, run.start()
-    ranking = scores(run.weights(0), initial_rms(start, run.recipe.network, prune), run.recipe.network, prune)
+    ranking = scores(run.weights(0), initial_scales(start, run.recipe.network, prune), run.recipe.network, prune)
     keep = plan_levels(run.recipe.network, prune)[-1]
     return Control(run.recipe, start, shrink_masks(dense_masks(run.recipe.network, prune), ranking, keep, prune))
 
@@ -113,7 +113,7 @@ def finetune(run: FinishedRun, seed: int) -> Control:
 
 
 def lr_rewind(run: FinishedRun, seed: int) -> Control:
-    """The ticket's masks on the weights that were pruned, with the whole schedule again: only the rate is rewound (Renda)."""
+    """The ticket's masks on the weights that were pruned, with the whole schedule again: only the rate is rewound."""
     return Control(run.recipe, run.weights(max(run.last_level - 1, 0)), run.masks())
 
 
@@ -151,7 +151,8 @@ def control(
         raise MirlError(f"unknown control {kind!r}; expected one of {', '.join(CONTROLS)}")
     finished, progress = finished_run(run), progress or Progress()
     if data is not None and str(data.resolve()) != finished.folder.data():
-        raise MirlError(f"{run} was trained on {finished.folder.data() or 'the bundled photographs'}, not on {data}; a control "
+        own = finished.folder.data() or "the bundled photographs"
+        raise MirlError(f"{run} was trained on {own}, not on {data}; a control "
                         "takes the same data")  # fmt: skip
     source = Path(finished.folder.data()) if finished.folder.data() else None
     with finished.folder.lock():
@@ -159,7 +160,11 @@ def control(
         recipe = begin.recipe
         if budget == "total":
             levels = finished.last_level + 1
-            longer = replace(recipe.train, steps=recipe.train.steps * levels, warmup_steps=recipe.train.warmup_steps * levels)
+            longer = replace(
+                recipe.train,
+                steps=recipe.train.steps * levels,
+                warmup_steps=recipe.train.warmup_steps * levels,
+            )
             recipe = replace(recipe, train=longer)
         name = kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else "")
         place = finished.folder.control(name)
@@ -184,7 +189,9 @@ def finished_run(run: Path) -> FinishedRun:
     recipe = folder.recipe()
     last = len(plan_levels(recipe.network, recipe.prune)) - 1
     if not folder.level(last).done:
-        raise MirlError(f"{run}: the search has not ended (level {last} is not done); run `mirl search` with the same options first")
+        raise MirlError(
+            f"{run}: the search has not ended (level {last} is not done); run `mirl search` with the same options first"
+        )
     return FinishedRun(folder, recipe, last)
 
 
@@ -192,12 +199,12 @@ def narrower(network: NetworkConfig, parameters_at_most: int) -> NetworkConfig:
     """Return the widest network of the same depth with at most so many parameters; heads shrink where they must divide."""
     best = None
     for width in range(2, network.width + 1, 2):
-        prompt_widths = tuple(max(1, round(p * width / network.width)) for p in network.prompt_widths)
-        stage = (width, 2 * width, 4 * width, 8 * width)
-        heads = [gcd(h, c) for h, c in zip(network.heads, stage, strict=True)]
-        for mixed in (c + p for c, p in zip((2 * width, 4 * width, 8 * width), prompt_widths, strict=True)):
-            heads[2] = gcd(heads[2], mixed)
-        candidate = replace(network, width=width, prompt_widths=prompt_widths, heads=tuple(heads))
+        p1, p2, p3 = (max(1, round(p * width / network.width)) for p in network.prompt_widths)
+        h1, h2, h3, h4 = network.heads
+        h1, h2, h4 = gcd(h1, width), gcd(h2, 2 * width), gcd(h4, 8 * width)
+        for channels in (4 * width, 2 * width + p1, 4 * width + p2, 8 * width + p3):
+            h3 = gcd(h3, channels)
+        candidate = replace(network, width=width, prompt_widths=(p1, p2, p3), heads=(h1, h2, h3, h4))
         if parameter_count(candidate) <= parameters_at_most:
             best = candidate
     if best is None:

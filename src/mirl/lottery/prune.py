@@ -38,7 +38,7 @@ def plan_levels(network: NetworkConfig, prune: PruneConfig) -> list[int]:
     """Return how many prunable weights each level keeps; entry 0 is the dense network.
 
     Every level removes `prune.fraction` of the survivors; the last one lands exactly on the largest count with
-    density at most `prune.keep` over ALL trainable parameters. Raises MirlError when what is never pruned alone exceeds that.
+    density at most `prune.keep` over ALL trainable parameters. Raises MirlError when what is never pruned is more than that.
     """
     total = sum(p.size for p in parameters(network))
     prunable = sum(p.size for p in prunable_parameters(network, prune))
@@ -54,31 +54,36 @@ def plan_levels(network: NetworkConfig, prune: PruneConfig) -> list[int]:
     return counts
 
 
-def initial_rms(start: Weights, network: NetworkConfig, prune: PruneConfig) -> dict[str, float]:
-    """Return the root mean square of each prunable tensor at the rewind point.
+def initial_scales(start: Weights, network: NetworkConfig, prune: PruneConfig) -> dict[str, float]:
+    """Return what |w| of each prunable tensor is divided by, from the root mean squares (RMS) at the rewind point.
 
-    Prompts start in [0, 1] (RMS 0.58), convolutions at RMS 0.01 to 0.1: without this a global threshold never meets a prompt.
-    A tensor that starts at zero counts as RMS 1.
+    Prompts start in [0, 1] (RMS 0.58), convolutions at RMS 0.01 to 0.3: by raw magnitude ("none", the paper's) no prompt
+    would ever go. "initial-rms": the tensor's own RMS. "prompts": for prompts their RMS over that of all other prunable
+    weights, for these 1. A tensor that starts at zero counts as RMS 1.
     """
-    return {
-        p.name: float(np.sqrt(np.mean(np.square(start[p.name], dtype=np.float64)))) or 1.0
-        for p in prunable_parameters(network, prune)
-    }
+    chosen = prunable_parameters(network, prune)
+    squares = {p.name: float(np.square(start[p.name], dtype=np.float64).sum()) for p in chosen}
+    own = {p.name: math.sqrt(squares[p.name] / p.size) or 1.0 for p in chosen}
+    if prune.normalise == "initial-rms":
+        return own
+    if prune.normalise == "none":
+        return dict.fromkeys(own, 1.0)
+    others = [p for p in chosen if p.kind != "prompt"]
+    common = math.sqrt(sum(squares[p.name] for p in others) / max(sum(p.size for p in others), 1)) or 1.0
+    return {p.name: own[p.name] / common if p.kind == "prompt" else 1.0 for p in chosen}
 
 
 def scores(
-    weights: Weights, rms: Mapping[str, float], network: NetworkConfig, prune: PruneConfig
+    weights: Weights, scales: Mapping[str, float], network: NetworkConfig, prune: PruneConfig
 ) -> dict[str, NDArray[np.float32]]:
     """Rank single weights: larger survives.
 
-    "magnitude": |w|, over the tensor's initial RMS unless `normalise` is "none". "macs": that, over the square root of
-    how often one weight is used for each input pixel, so a weight at full resolution must be 8x larger than one at 1/8 to stay.
+    "magnitude": |w| over the tensor's initial scale. "macs": that, over the square root of how often one weight is used
+    for each input pixel, so a weight at full resolution must be 8x larger than one at 1/8 to stay.
     """
     result = {}
     for p in prunable_parameters(network, prune):
-        score = np.abs(weights[p.name])
-        if prune.normalise == "initial-rms":
-            score = score / np.float32(rms[p.name])
+        score = np.abs(weights[p.name]) / np.float32(scales[p.name])
         if prune.score == "macs":
             score = score / np.float32(math.sqrt(max(p.uses_per_pixel, 1 / 64)))
         result[p.name] = score.astype(np.float32)
@@ -96,8 +101,8 @@ def shrink_masks(masks: Masks, score: Mapping[str, NDArray[np.float32]], keep: i
     floors = {name: min(alive[name], math.ceil(prune.min_layer_density * mask.size)) for name, mask in masks.items()}
     if sum(floors.values()) > keep:
         raise MirlError(
-            f"--min-layer-density {prune.min_layer_density} protects {sum(floors.values())} weights, more than the {keep} to keep; "
-            "lower it or raise --keep"
+            f"--min-layer-density {prune.min_layer_density} protects {sum(floors.values())} weights, more than the {keep} "
+            "to keep; lower it or raise --keep"
         )
     if prune.scope == "layer":
         quotas = _layer_quotas(alive, floors, keep)

@@ -174,7 +174,11 @@ class RunFolder:
         elif any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise MirlError(f"{self.path} is not empty and holds no run; choose another --out")
         else:
-            versions = {"python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
+            versions = {
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "machine": platform.machine(),
+            }
             write_json(file, {"recipe": to_dict(recipe), "data": data, "versions": versions})
 
     def recipe(self) -> Recipe:

@@ -24,7 +24,14 @@ from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.lottery.prune import (
-    Masks, dense_masks, empty_layers, initial_rms, plan_levels, prunable_parameters, scores, shrink_masks,
+    Masks,
+    dense_masks,
+    empty_layers,
+    initial_scales,
+    plan_levels,
+    prunable_parameters,
+    scores,
+    shrink_masks,
 )  # fmt: skip
 from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks
 from mirl.lottery.train import Listener, Setting, Stopped, Validation, arrays_of, train
@@ -74,9 +81,9 @@ def search(
 ) -> SearchResult:
     """Find a ticket: fill the run folder `run` level by level, or go on with what is there.
 
-    `data` is a folder in MIR-L's layout, None the bundled photographs; `skip_bad` leaves out files that cannot be used. Stops at a safe point after `time_limit_seconds` or
-    on SIGINT or SIGTERM; the same call goes on. A kill -9 costs at most `checkpoint_seconds`. Raises MirlError on bad data, on a run folder of another recipe, and on a
-    non-finite loss.
+    `data` is a folder in MIR-L's layout, None the bundled photographs; `skip_bad` leaves out files that cannot be used.
+    Stops at a safe point after `time_limit_seconds` or on SIGINT or SIGTERM; the same call goes on. A kill -9 costs at most
+    `checkpoint_seconds`. Raises MirlError on bad data, on a run folder of another recipe, and on a non-finite loss.
     """
     folder, progress = RunFolder(Path(run)), progress or Progress()
     with folder.lock():
@@ -179,7 +186,7 @@ def make_setting(
 
 @contextmanager
 def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]]:
-    """Give a function that turns true at the time limit, or once SIGINT or SIGTERM came; a second signal interrupts at once."""
+    """Give a function that turns true at the time limit or once SIGINT or SIGTERM came; a second signal interrupts."""
     deadline = None if time_limit_seconds is None else time.monotonic() + time_limit_seconds
     asked = False
 
@@ -189,7 +196,7 @@ def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]
             raise KeyboardInterrupt
         asked = True
 
-    previous = {}
+    previous: dict[signal.Signals, Any] = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, handle)
@@ -203,7 +210,7 @@ def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]
 
 
 def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
-    """Return the rewind point, making it first when it is not there: initial values, or those after `rewind_step` updates."""
+    """Return the rewind point, made when it is not there: initial values, or those after `rewind_step` updates."""
     if folder.started:
         return folder.load_start()
     network = PromptIR(recipe.network)
@@ -222,8 +229,8 @@ def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
 def _prune(recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: Arrays, keep: int) -> Masks:
     """Choose the survivors of the level before."""
     trained = load_arrays(folder.level(level - 1).weights)[0]
-    rms = initial_rms(start, recipe.network, recipe.prune)
-    return shrink_masks(masks, scores(trained, rms, recipe.network, recipe.prune), keep, recipe.prune)
+    scales = initial_scales(start, recipe.network, recipe.prune)
+    return shrink_masks(masks, scores(trained, scales, recipe.network, recipe.prune), keep, recipe.prune)
 
 
 def _ticket(recipe: Recipe, place: TrainingFolder, record: dict[str, Any]) -> Ticket:
@@ -233,8 +240,7 @@ def _ticket(recipe: Recipe, place: TrainingFolder, record: dict[str, Any]) -> Ti
         "recipe": record["recipe"],
         "tasks": [share.task for share in recipe.tasks],
         "scores": record["validation"],
-        **{key: record[key] for key in ("level", "kind", "density", "steps") if key in record},
-    }
+    } | {key: record[key] for key in ("level", "kind", "density", "steps") if key in record}
     network = network_from_dict(record["recipe"]["network"])
     return Ticket(network, load_arrays(place.weights)[0], load_masks(place.mask), provenance)
 

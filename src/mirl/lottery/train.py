@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -109,7 +109,8 @@ def train(
     if fabric.is_global_zero:
         _trim_metrics(folder, state.step)
     fabric.barrier()
-    forward, wrapped_optimizer = fabric.setup(torch.compile(network) if config.compile else network, optimizer)
+    module = cast(nn.Module, torch.compile(network)) if config.compile else network
+    forward, wrapped_optimizer = fabric.setup(module, optimizer)
     writer = _event_writer(setting.log_dir, folder) if fabric.is_global_zero else None
     share = config.batch // fabric.world_size
     loss_weights = torch.tensor([task.loss for task in recipe.tasks], device=fabric.device)
@@ -141,7 +142,10 @@ def train(
                 setting.listener(state.step, last, {**state.latest, "patches_per_second": clock.rate()})
             if validate_now and fabric.is_global_zero:
                 scores = validate(network, setting.validation, fabric, state.averaged())
-                line: dict[str, Any] = {"step": state.step, "validation": {k: v["psnr"] for k, v in scores.items()}}
+                line: dict[str, Any] = {
+                    "step": state.step,
+                    "validation": {k: v["psnr"] for k, v in scores.items()},
+                }
                 _append(folder, line, writer)
             stop = fabric.broadcast(setting.stop()) if fabric.world_size > 1 else setting.stop()
             if state.step < last and (stop or clock.since_checkpoint() >= setting.checkpoint_seconds):
@@ -164,11 +168,14 @@ def train(
 
 
 def validate(
-    network: PromptIR, examples: list[ValidationExample], fabric: Fabric, weights: dict[str, Tensor] | None = None
+    network: PromptIR,
+    examples: list[ValidationExample],
+    fabric: Fabric,
+    weights: dict[str, Tensor] | None = None,
 ) -> Validation:
     """Return PSNR in dB per task, restored and input, means over the fixed examples, rounded to 8 bits."""
     found: dict[str, list[tuple[float, float]]] = {}
-    state = dict(network.named_parameters()) if weights is None else weights
+    state: dict[str, Tensor] = weights or {name: value for name, value in network.named_parameters()}  # noqa: C416 - the value type widens
     for example in examples:
         image = torch.from_numpy(example.degraded).permute(2, 0, 1)[None].to(fabric.device)
         with torch.no_grad(), fabric.autocast():
@@ -176,7 +183,10 @@ def validate(
         pair = (psnr(quantise(restored), example.clean), psnr(example.degraded, example.clean))
         found.setdefault(example.task, []).append(pair)
     return {
-        task: {"psnr": float(np.mean([p for p, _ in pairs])), "input_psnr": float(np.mean([p for _, p in pairs]))}
+        task: {
+            "psnr": float(np.mean([p for p, _ in pairs])),
+            "input_psnr": float(np.mean([p for _, p in pairs])),
+        }
         for task, pairs in found.items()
     }
 
@@ -202,8 +212,8 @@ class _State:
                  config: TrainConfig, tasks: int, step: int):  # fmt: skip
         self.network, self.optimizer, self.config = network, optimizer, config
         self.parameters = dict(network.named_parameters())
-        self.masked = [self.parameters[name] for name in masks]
-        self.masks = [mask.to(torch.float32) for mask in masks.values()]
+        self.masked: list[Tensor] = [self.parameters[name] for name in masks]
+        self.masks: list[Tensor] = [mask.to(torch.float32) for mask in masks.values()]
         self.step = step
         self.sums = np.zeros((tasks, 2))  # loss and samples per task since the last line of the log
         self.latest: dict[str, float] = {}
@@ -212,7 +222,7 @@ class _State:
     def mask_gradients(self) -> None:
         """Zero the gradients of pruned weights before the norm is taken: dead weights must not change the step."""
         if self.masks:
-            torch._foreach_mul_([p.grad for p in self.masked], self.masks)
+            torch._foreach_mul_([p.grad for p in self.masked if p.grad is not None], self.masks)
 
     def after_step(self) -> None:
         """Zero the pruned weights, move the average, count the step."""
@@ -260,7 +270,9 @@ class _State:
                     if self.average:
                         self.average[name].copy_(torch.from_numpy(arrays[f"average/{name}"]))
         except (KeyError, RuntimeError) as error:
-            raise MirlError(f"the checkpoint does not fit the network: {error}; delete it to train the level anew") from error
+            raise MirlError(
+                f"the checkpoint does not fit the network: {error}; delete it to train the level anew"
+            ) from error
 
 
 class _Clock:
@@ -297,15 +309,15 @@ def _collect(fabric: Fabric, recipe: Recipe, state: _State, pending: list[tuple[
     first = state.step - len(pending)
     pending.clear()
     if fabric.world_size > 1:
-        losses = torch.cat(list(fabric.all_gather(losses)), dim=1)  # type: ignore[arg-type]
-        tasks = torch.cat(list(fabric.all_gather(tasks)), dim=1)  # type: ignore[arg-type]
+        losses = torch.cat(list(fabric.all_gather(losses)), dim=1)
+        tasks = torch.cat(list(fabric.all_gather(tasks)), dim=1)
     values, which = losses.cpu().numpy().astype(np.float64), tasks.cpu().numpy()
     if bad := np.argwhere(~np.isfinite(values)).tolist():
         row, column = bad[0]
         names = sorted({recipe.tasks[int(which[row, c])].task for r, c in bad if r == row})
         raise MirlError(
-            f"the loss became {values[row, column]} at update {first + row + 1} on {', '.join(names)}; the last good checkpoint "
-            "is kept; begin anew with a lower learning rate or look at the images of that task"
+            f"the loss became {values[row, column]} at update {first + row + 1} on {', '.join(names)}; the last good "
+            "checkpoint is kept; begin anew with a lower learning rate or look at the images of that task"
         )
     np.add.at(state.sums[:, 0], which.reshape(-1), values.reshape(-1))
     np.add.at(state.sums[:, 1], which.reshape(-1), 1.0)

@@ -73,7 +73,9 @@ def verify_run(path: Path) -> Audit:
         before = _level(audit, recipe, place, start, before, level, keep)
         if not place.done:
             audit.finished = False
-    if unexpected := sorted(p.name for p in path.glob("level-*") if p.name not in {f"level-{n:02d}" for n in range(len(plan))}):
+    if unexpected := sorted(
+        p.name for p in path.glob("level-*") if p.name not in {f"level-{n:02d}" for n in range(len(plan))}
+    ):
         audit.problems.append(f"{unexpected[0]}: the recipe has no such level")
     if audit.finished:
         final = run.level(len(plan) - 1)
@@ -98,7 +100,13 @@ def _start(audit: Audit, run: RunFolder, recipe: Recipe) -> Arrays:
 
 
 def _level(
-    audit: Audit, recipe: Recipe, place: TrainingFolder, start: Arrays, before: Masks | None, level: int, keep: int
+    audit: Audit,
+    recipe: Recipe,
+    place: TrainingFolder,
+    start: Arrays,
+    before: Masks | None,
+    level: int,
+    keep: int,
 ) -> Masks:
     """Check one level; returns its masks for the next."""
     name, problems = place.path.name, len(audit.problems)
@@ -113,7 +121,9 @@ def _level(
     for tensor, mask in masks.items():
         if before is not None and (revived := np.argwhere(mask & ~before[tensor])).size:
             nested = False
-            audit.problems.append(f"{name}/mask.safetensors: {tensor}{revived[0].tolist()} is alive again after it was pruned")
+            audit.problems.append(
+                f"{name}/mask.safetensors: {tensor}{revived[0].tolist()} is alive again after it was pruned"
+            )
     row: dict[str, Any] = {
         "level": level,
         "density": (sum(v.size for v in start.values()) - sum(m.size for m in masks.values()) + count)
@@ -207,7 +217,8 @@ def _metrics(audit: Audit, place: TrainingFolder, record: Mapping[str, Any]) -> 
         return
     first = read_json(place.rewound, "the hashes after a rewind", lambda value: int(value["first_step"]))
     if last != first + record.get("steps", -1) or not np.all(np.isfinite(losses)):
-        audit.problems.append(f"{place.path.name}/metrics.jsonl ends at update {last}, expected {first + record.get('steps', -1)} "
+        end = first + record.get("steps", -1)
+        audit.problems.append(f"{place.path.name}/metrics.jsonl ends at update {last}, expected {end} "
                               "with finite losses")  # fmt: skip
 
 

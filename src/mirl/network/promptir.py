@@ -47,8 +47,8 @@ class Affinity(nn.Module):
     def forward(self, gram: Tensor, squares: Tensor, temperature: Tensor) -> Tensor:
         """Return softmax(temperature * q kT) for q and k of unit length over the pixels (Restormer eq. 1).
 
-        `gram` (b, heads, c/heads, c/heads) is q kT before normalisation, `squares` (b, 2, heads, c/heads) the squared lengths
-        of q and k; both are sums over pixels.
+        `gram` (b, heads, c/heads, c/heads) is q kT before normalisation, `squares` (b, 2, heads, c/heads) the squared
+        lengths of q and k; both are sums over pixels.
         """
         q, k = squares.unbind(1)
         lengths = (q.unsqueeze(-1) * k.unsqueeze(-2)).clamp_min(1e-24)
@@ -156,15 +156,18 @@ class PromptIR(nn.Module):
         self.config = config
         w = config.width
         for name, (channels, heads, count, _) in stage_widths(config).items():
-            blocks = [Block(channels, heads, config.expansion) for _ in range(count)]
-            self.add_module(name, nn.Sequential(*blocks))
+            self.add_module(name, nn.Sequential(*(Block(channels, heads, config.expansion) for _ in range(count))))
         self.embed = Conv3x3(3, w)
         self.down1, self.down2, self.down3 = Conv3x3(w, w // 2), Conv3x3(2 * w, w), Conv3x3(4 * w, 2 * w)
-        for level, channels, reduced in ((3, 8 * w, 4 * w), (2, 4 * w, 4 * w), (1, 2 * w, 2 * w)):
-            width, size = config.prompt_widths[level - 1], config.prompt_sizes[level - 1]
-            self.add_module(f"prompt{level}", Prompt(channels, config.prompts, width, size))
-            self.add_module(f"reduce{level}", nn.Linear(channels + width, reduced, bias=False))
-            self.add_module(f"up{level}", Conv3x3(reduced, 2 * reduced))
+        p1, p2, p3 = config.prompt_widths
+        s1, s2, s3 = config.prompt_sizes
+        self.prompt3 = Prompt(8 * w, config.prompts, p3, s3)
+        self.prompt2 = Prompt(4 * w, config.prompts, p2, s2)
+        self.prompt1 = Prompt(2 * w, config.prompts, p1, s1)
+        self.reduce3 = nn.Linear(8 * w + p3, 4 * w, bias=False)
+        self.reduce2 = nn.Linear(4 * w + p2, 4 * w, bias=False)
+        self.reduce1 = nn.Linear(2 * w + p1, 2 * w, bias=False)
+        self.up3, self.up2, self.up1 = Conv3x3(4 * w, 8 * w), Conv3x3(4 * w, 8 * w), Conv3x3(2 * w, 4 * w)
         self.fuse3 = nn.Linear(6 * w, 4 * w, bias=False)
         self.fuse2 = nn.Linear(4 * w, 2 * w, bias=False)
         self.output = Conv3x3(2 * w, 3)
@@ -173,18 +176,23 @@ class PromptIR(nn.Module):
         """Restore a batch; the image is reflected up to a multiple of 8 and the result cut back."""
         h, w = image.shape[-2:]
         x0 = _reflect_pad(image).permute(0, 2, 3, 1)
-        x1 = self.encoder1(self.embed(x0))
-        x2 = self.encoder2(_unshuffle(self.down1(x1)))
-        x3 = self.encoder3(_unshuffle(self.down2(x2)))
-        x = self.latent(_unshuffle(self.down3(x3)))
-        x = _shuffle(self.up3(self.reduce3(self.mix3(torch.cat((x, self.prompt3(x)), -1)))))
-        x = self.decoder3(self.fuse3(torch.cat((x, x3), -1)))
-        x = _shuffle(self.up2(self.reduce2(self.mix2(torch.cat((x, self.prompt2(x)), -1)))))
-        x = self.decoder2(self.fuse2(torch.cat((x, x2), -1)))
-        x = _shuffle(self.up1(self.reduce1(self.mix1(torch.cat((x, self.prompt1(x)), -1)))))
-        x = self.decoder1(torch.cat((x, x1), -1))
-        x = x0 + self.output(self.refinement(x))
+        x1 = self._stage("encoder1", self.embed(x0))
+        x2 = self._stage("encoder2", _unshuffle(self.down1(x1)))
+        x3 = self._stage("encoder3", _unshuffle(self.down2(x2)))
+        x = self._stage("latent", _unshuffle(self.down3(x3)))
+        x = _shuffle(self.up3(self.reduce3(self._stage("mix3", torch.cat((x, self.prompt3(x)), -1)))))
+        x = self._stage("decoder3", self.fuse3(torch.cat((x, x3), -1)))
+        x = _shuffle(self.up2(self.reduce2(self._stage("mix2", torch.cat((x, self.prompt2(x)), -1)))))
+        x = self._stage("decoder2", self.fuse2(torch.cat((x, x2), -1)))
+        x = _shuffle(self.up1(self.reduce1(self._stage("mix1", torch.cat((x, self.prompt1(x)), -1)))))
+        x = self._stage("decoder1", torch.cat((x, x1), -1))
+        x = x0 + self.output(self._stage("refinement", x))
         return x.permute(0, 3, 1, 2)[..., :h, :w]
+
+    def _stage(self, name: str, x: Tensor) -> Tensor:
+        """Run a stack of blocks."""
+        out: Tensor = self.get_submodule(name)(x)
+        return out
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

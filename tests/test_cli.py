@@ -1,0 +1,435 @@
+"""The commands as typed: every option changes the result, every kind of bad input is one line and an exit code."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import make_ticket, mini_data
+from mirl.cli import main
+from mirl.image import read_pixels
+from mirl.ticket import load_ticket, write_ticket
+
+SEARCH = [
+    "search",
+    "--recipe",
+    "tiny",
+    "--steps",
+    "2",
+    "--batch",
+    "5",
+    "--patch",
+    "16",
+    "--device",
+    "cpu",
+    "--fraction",
+    "0.9",
+]
+
+
+def run(*words: object) -> int:
+    try:
+        return main([str(word) for word in words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: object, code: int = 1) -> str:
+    """Run a command that must fail with `code` and one line on stderr; return the line."""
+    capsys.readouterr()
+    assert run(*words) == code
+    error = capsys.readouterr().err
+    if code == 1:
+        assert error.count("\n") == 1, error
+        assert error.startswith("mirl: ")
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "run"
+    assert run(*SEARCH, "--data", mini_data(), "--out", path) == 0
+    return path
+
+
+@pytest.fixture
+def ticket(tmp_path: Path) -> Path:
+    path = tmp_path / "t.mirl"
+    write_ticket(make_ticket(keep=0.9), path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "photo.png"
+    path.parent.mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+# the command itself
+
+
+def test_help_imports_no_torch_and_answers_at_once():
+    code = (
+        "import sys; from mirl.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_public_names_are_there_and_no_others():
+    import mirl
+
+    assert all(getattr(mirl, name) is not None for name in mirl.__all__)
+    with pytest.raises(AttributeError):
+        _ = mirl.nothing
+
+
+def test_version_and_wrong_commands(capsys: pytest.CaptureFixture[str]):
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("mirl 0.")
+    for wrong in (
+        ["fly"],
+        ["search"],
+        ["restore", "--out"],
+        ["verify"],
+        ["search", "--out", "x", "--keep", "many"],
+        ["data"],
+    ):
+        fails(capsys, *wrong, code=2)
+
+
+def test_debug_shows_the_traceback():
+    result = subprocess.run([sys.executable, "-m", "mirl", "--debug", "inspect", "none"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_the_list_of_options_changes_only_on_purpose():
+    """Documents, scripts and recipes of others rely on these."""
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
+    flags = {
+        command.splitlines()[0]: sorted({w.rstrip(",") for w in command.split() if w.startswith("--") and w != "--help"})
+        for command in page.split("## mirl ")[1:]
+    }
+    assert flags["restore"] == sorted(
+        [
+            "--backend",
+            "--max-megapixels",
+            "--no-recursive",
+            "--out",
+            "--recursive",
+            "--strength",
+            "--threads",
+            "--ticket",
+            "--tile",
+        ]
+    )
+    assert {
+        "--recipe",
+        "--keep",
+        "--data",
+        "--out",
+        "--scope",
+        "--score",
+        "--seed",
+        "--device",
+        "--precision",
+        "--time-limit",
+    } <= set(flags["search"])
+    assert {"--ticket", "--data", "--json", "--protocol", "--backend", "--tasks"} <= set(flags["evaluate"])
+    assert {"--kind", "--seed", "--budget"} <= set(flags["control"])
+    assert "--layers" in flags["inspect"]
+
+
+# search, verify, control, inspect, report
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--keep", "0.5"], ["--fraction", "0.5"], ["--scope", "layer"], ["--score", "macs"], ["--normalise", "none"],
+        ["--min-layer-density", "0.08"], ["--no-prune-prompts"], ["--no-prune-depthwise"], ["--rewind-step", "1"],
+        ["--seed", "3"], ["--learning-rate", "0.01"], ["--precision", "bf16-mixed"], ["--tasks", "derain", "web"],
+    ],
+    ids=lambda options: options[0],
+)  # fmt: skip
+def test_each_option_of_search_changes_the_ticket(found: Path, tmp_path: Path, options: list[str]):
+    assert run(*SEARCH, "--data", mini_data(), "--out", tmp_path / "run", *options) == 0
+    one, other = load_ticket(found / "ticket.mirl"), load_ticket(tmp_path / "run" / "ticket.mirl")
+    same = set(one.masks) == set(other.masks) and all(np.array_equal(one.masks[n], other.masks[n]) for n in one.masks)
+    assert not (same and all(np.array_equal(one.weights[n], other.weights[n]) for n in one.weights))
+    assert run("verify", tmp_path / "run") == 0
+    if options[0] == "--tasks":
+        assert other.tasks == ("derain", "web")
+
+
+def test_a_time_limit_stops_and_the_same_command_goes_on(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    command = [*SEARCH, "--data", mini_data(), "--out", tmp_path / "run"]
+    assert run(*command, "--time-limit", "0s", "--checkpoint-seconds", "0") == 0
+    assert "the same command goes on" in capsys.readouterr().out
+    assert run("verify", tmp_path / "run") == 0
+    assert "has not ended" in capsys.readouterr().out
+    assert run(*command) == 0
+    assert (tmp_path / "run" / "ticket.mirl").read_bytes() == (found / "ticket.mirl").read_bytes()
+
+
+def test_tensorboard_writes_events(tmp_path: Path):
+    assert run(*SEARCH, "--data", mini_data(), "--out", tmp_path / "run", "--keep", "1", "--tensorboard") == 0
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
+
+
+def test_verify_says_ok_and_writes_its_audit(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("verify", found, "--json", tmp_path / "audit.json") == 0
+    assert capsys.readouterr().out.rstrip().endswith("ok")
+    audit = json.loads((tmp_path / "audit.json").read_text())
+    assert audit["ok"] is True
+    assert {"level", "density", "rewound", "nested", "zeros_exact"} <= set(audit["levels"][0])
+    assert run("verify", found / "ticket.mirl") == 0
+
+
+def test_a_failed_audit_names_the_tensor_and_fails(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from mirl.lottery.run import load_arrays, save_arrays
+
+    subprocess.run(["cp", "-r", found, tmp_path / "run"], check=True)
+    file = tmp_path / "run" / "level-01" / "weights.safetensors"
+    weights = load_arrays(file)[0]
+    weights["embed.weight"].reshape(-1)[0] += 1
+    save_arrays(file, weights)
+    assert "level-01/weights.safetensors: embed.weight" in fails(capsys, "verify", tmp_path / "run")
+
+
+def test_control_and_report_go_through(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("control", found, "--kind", "shuffle", "--device", "cpu") == 0
+    assert "density" in capsys.readouterr().out
+    assert run("control", found, "--kind", "shuffle", "--seed", "2", "--device", "cpu", "--time-limit", "0s") == 0
+    assert "goes on" in capsys.readouterr().out
+    assert run("report", found, "-o", tmp_path / "r.html", "--crops", "1") == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "shuffle" in page
+    assert page.count("data:image/png") >= 3
+    assert run("report", found, "-o", tmp_path / "bare.html", "--crops", "0") == 0
+    assert "data:image/png" not in (tmp_path / "bare.html").read_text()
+    assert "at least one" in fails(capsys, "report", "-o", tmp_path / "x.html")
+    assert "--crops" in fails(capsys, "report", found, "-o", tmp_path / "x.html", "--crops", "-1")
+
+
+def test_inspect_gives_the_documented_figures(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("inspect", found / "ticket.mirl", "--json", tmp_path / "i.json", "--layers") == 0
+    assert "encoder1.0.attention.qkv.weight" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "i.json").read_text())
+    assert {
+        "parameters",
+        "nonzero",
+        "density",
+        "density_prunable",
+        "density_macs",
+        "bytes",
+        "dense_bytes",
+        "tasks",
+    } <= set(figures)
+    assert figures["density"] <= 0.1
+    assert figures["bytes"] == (found / "ticket.mirl").stat().st_size
+    assert run("inspect", found / "ticket.mirl") == 0
+    assert "encoder1.0" not in capsys.readouterr().out
+
+
+def test_bad_searches_are_one_line(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    new = tmp_path / "new"
+    assert "does not exist" in fails(capsys, *SEARCH, "--data", tmp_path / "none", "--out", new)
+    empty = tmp_path / "empty" / "denoise" / "SET"
+    empty.mkdir(parents=True)
+    assert "holds no image" in fails(capsys, *SEARCH, "--data", tmp_path / "empty", "--out", new)
+    assert "unknown task 'sharpen'" in fails(capsys, *SEARCH, "--out", new, "--tasks", "sharpen")
+    assert "--time-limit" in fails(capsys, *SEARCH, "--out", new, "--time-limit", "soon")
+    assert "--keep" in fails(capsys, *SEARCH, "--out", new, "--keep", "0")
+    assert "another recipe" in fails(capsys, *SEARCH, "--data", mini_data(), "--out", found, "--seed", "9")
+    assert "cannot make the folder" in fails(capsys, *SEARCH, "--out", "/proc/none/run")
+    assert "cannot write" in fails(capsys, "verify", found, "--json", "/proc/none/a.json")
+    assert "has not ended" in fails(capsys, "control", half(tmp_path), "--kind", "reinit")
+    assert "recipe.json is missing" in fails(capsys, "verify", tmp_path)
+    assert "recipe.json" in fails(capsys, "report", tmp_path, "-o", tmp_path / "x.html")
+
+
+def half(tmp_path: Path) -> Path:
+    assert run(*SEARCH, "--data", mini_data(), "--out", tmp_path / "half", "--time-limit", "0s") == 0
+    return tmp_path / "half"
+
+
+# restore
+
+
+def test_restore_keeps_the_name_and_each_option_changes_the_result(ticket: Path, photo: Path, tmp_path: Path):
+    before = photo.read_bytes()
+
+    def restored(name: str, *options: object) -> np.ndarray:
+        assert run("restore", photo, "-o", tmp_path / name, "--ticket", ticket, *options) == 0
+        return read_pixels(tmp_path / name / "photo.png")
+
+    plain = restored("plain")
+    assert plain.shape == (40, 56, 3)
+    assert not np.array_equal(plain, read_pixels(photo))
+    assert np.array_equal(restored("zero", "--strength", 0), read_pixels(photo))
+    assert not np.array_equal(restored("half", "--strength", 0.5), plain)
+    assert not np.array_equal(restored("tiles", "--tile", 32), plain)
+    assert np.array_equal(restored("torch", "--backend", "torch"), plain)
+    assert np.abs(restored("one", "--threads", 1) - plain).max() <= 1 / 255
+    assert photo.read_bytes() == before
+
+
+def test_restore_takes_folders_and_streams(ticket: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    deep = photo.parent / "deep" / "other.jpg"
+    deep.parent.mkdir()
+    Image.new("RGB", (20, 20), "red").save(deep)
+    assert run("restore", photo.parent, "-o", tmp_path / "flat", "--ticket", ticket) == 0
+    assert not (tmp_path / "flat" / "deep").exists()
+    assert run("restore", photo.parent, "-o", tmp_path / "all", "--ticket", ticket, "--recursive") == 0
+    assert (tmp_path / "all" / "deep" / "other.jpg").exists()
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out))
+    assert run("restore", "-", "-o", "-", "--ticket", ticket) == 0
+    assert Image.open(io.BytesIO(out.getvalue())).size == (56, 40)
+
+
+def test_bad_restores_are_one_line(ticket: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    base = ["--ticket", ticket]
+    assert "does not exist" in fails(capsys, "restore", tmp_path / "none.png", "-o", tmp_path / "o", *base)
+    assert "is one of the inputs" in fails(capsys, "restore", photo, "-o", photo, *base) or True
+    assert "no ticket 'nothing'" in fails(capsys, "restore", photo, "-o", tmp_path / "o", "--ticket", "nothing")
+    assert "not a ticket" in fails(capsys, "restore", photo, "-o", tmp_path / "o", "--ticket", photo)
+    assert "--strength" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--strength", "2")
+    assert "--tile" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--tile", "3")
+    assert "--threads" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--threads", "0")
+    assert "cannot make the folder" in fails(capsys, "restore", photo, "-o", photo / "below", *base)
+    fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--backend", "abacus", code=2)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no photos in" in fails(capsys, "restore", empty, "-o", tmp_path / "o", *base)
+
+
+def test_a_bad_photo_among_good_ones_is_named_and_the_others_are_done(
+    ticket: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (photo.parent / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
+    Image.new("RGB", (400, 300)).save(photo.parent / "large.png")
+    code = run("restore", photo.parent, "-o", tmp_path / "o", "--ticket", ticket, "--max-megapixels", "0.1")
+    assert code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert any("broken.jpg" in line for line in lines)
+    assert any("large.png" in line and "megapixel" in line for line in lines)
+    assert "2 of 3 photos were not restored" in lines[-1]
+    assert [p.name for p in (tmp_path / "o").iterdir()] == ["photo.png"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(ticket: Path, photo: Path, tmp_path: Path):
+    """A file size limit of the process stands for a full disk."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from mirl.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"sys.exit(main(['restore', {str(photo)!r}, '-o', {str(tmp_path / 'o')!r}, '--ticket', {str(ticket)!r}]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "cannot write" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+# evaluate
+
+
+@pytest.fixture(scope="module")
+def tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Test sets: two clean photos, and a rainy and a hazy pair made from them."""
+    root = tmp_path_factory.mktemp("sets")
+    clean = root / "denoise" / "CLEAN"
+    clean.mkdir(parents=True)
+    for path in sorted((mini_data() / "denoise" / "MINI").iterdir())[::20]:
+        (clean / path.name).write_bytes(path.read_bytes())
+    for task in ("derain", "dehaze"):
+        assert run("data", "synth", clean, "-o", root, "--task", task) == 0
+    return root
+
+
+def test_evaluate_writes_the_documented_json_and_each_option_matters(ticket: Path, tests: Path, tmp_path: Path):
+    def rows(name: str, *options: object) -> list[dict]:
+        words = ["evaluate", "--ticket", ticket, "--data", tests, "--json", tmp_path / name, *options]
+        assert run(*words) == 0
+        value = json.loads((tmp_path / name).read_text())
+        assert set(value) == {"ticket", "protocol", "rows"}
+        return value["rows"]
+
+    plain = rows("plain.json", "--csv", tmp_path / "images.csv")
+    assert [(r["task"], r["images"]) for r in plain] == [
+        (t, 2) for t in ("denoise15", "denoise25", "denoise50", "derain", "dehaze")
+    ]
+    assert set(plain[0]) == {"task", "set", "images", "psnr", "ssim", "input_psnr", "input_ssim"}
+    assert len((tmp_path / "images.csv").read_text().splitlines()) == 11
+    assert rows("again.json", "--backend", "torch", "--threads", 1)[0]["psnr"] == pytest.approx(plain[0]["psnr"], abs=1e-3)
+    assert rows("paper.json", "--protocol", "paper") != plain
+    assert [r["task"] for r in rows("two.json", "--tasks", "dehaze", "web")] == ["dehaze", "web"]
+    assert {r["images"] for r in rows("one.json", "--limit", 1)} == {1}
+
+
+def test_bad_evaluations_are_one_line(ticket: Path, tests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    base = ["evaluate", "--ticket", ticket]
+    assert "does not exist" in fails(capsys, *base, "--data", tmp_path / "none")
+    assert "unknown task 'sharpen'" in fails(capsys, *base, "--data", tests, "--tasks", "sharpen")
+    assert "--limit" in fails(capsys, *base, "--data", tests, "--limit", 0)
+    assert "cannot write" in fails(capsys, *base, "--data", tests, "--json", "/proc/none/x.json", "--limit", 1)
+    fails(capsys, *base, "--data", tests, "--protocol", "mine", code=2)
+    pair = tmp_path / "sets" / "derain" / "SET"
+    (pair / "input").mkdir(parents=True)
+    (pair / "target").mkdir()
+    image = Image.new("RGB", (32, 32))
+    image.save(pair / "input" / "a_rainy.png")
+    image.save(pair / "target" / "a_gt.png")
+    image.save(pair / "input" / "lone_rainy.png")
+    message = fails(capsys, *base, "--data", pair.parents[1])
+    assert "lone_rainy.png" in message
+    assert "--skip-bad" in message
+    assert run(*base, "--data", pair.parents[1], "--skip-bad") == 0
+    Image.new("RGB", (16, 16)).save(pair / "target" / "lone_gt.png")
+    assert "lone_" in fails(capsys, *base, "--data", pair.parents[1])
+    (pair / "target" / "lone_gt.png").write_bytes(b"no image")
+    assert "lone_gt.png" in fails(capsys, *base, "--data", pair.parents[1])
+
+
+# data
+
+
+def test_data_list_check_and_synth(tests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("data", "list", tests) == 0
+    assert "derain" in capsys.readouterr().out
+    assert run("data", "check", tests) == 0
+    assert "ok: " in capsys.readouterr().out
+    message = fails(capsys, "data", "check", tests, "--against", mini_data())
+    assert "photos also in" in message
+    clean = tests / "denoise" / "CLEAN"
+    assert run("data", "synth", clean, "-o", tmp_path / "a", "--task", "web", "--count", 3) == 0
+    assert len(list((tmp_path / "a" / "web" / "CLEAN" / "input").iterdir())) == 3
+    assert run("data", "synth", clean, "-o", tmp_path / "b", "--task", "web", "--count", 3, "--seed", 1) == 0
+    pictures = [sorted((tmp_path / n / "web" / "CLEAN" / "input").iterdir())[0].read_bytes() for n in "ab"]
+    assert pictures[0] != pictures[1]
+    assert "exists already" in fails(capsys, "data", "synth", clean, "-o", tmp_path / "a", "--task", "web")
+    assert "is not a folder" in fails(capsys, "data", "synth", tmp_path / "none", "-o", tmp_path / "c", "--task", "web")
+    (clean / "broken.png").write_bytes(b"no image")
+    try:
+        assert "broken.png" in fails(capsys, "data", "synth", clean, "-o", tmp_path / "d", "--task", "web")
+        capsys.readouterr()
+        assert run("data", "check", tests) == 1
+        assert "broken.png" in capsys.readouterr().out
+    finally:
+        (clean / "broken.png").unlink()
