@@ -184,6 +184,36 @@ def test_a_loss_that_is_not_finite_names_step_and_task_and_keeps_the_last_good_s
     assert all(np.isfinite(v).all() for v in saved.values())
 
 
+def test_an_emptied_layer_is_reported(mini_recipe: Recipe, tmp_path: Path):
+    heard = []
+    lopsided = replace(mini_recipe, prune=replace(mini_recipe.prune, keep=0.2, fraction=0.9, normalise="none"))
+    search(lopsided, tmp_path / "run", progress=Progress(warn=heard.append))
+    emptied = [name for name in RunFolder(tmp_path / "run").level(1).record()["emptied"]]
+    assert bool(heard) == bool(emptied)
+    assert heard
+    assert emptied[0] in heard[0]
+    heard.clear()
+    kept = replace(lopsided, prune=replace(lopsided.prune, min_layer_density=0.01))
+    search(kept, tmp_path / "kept", progress=Progress(warn=heard.append))
+    assert heard == []
+
+
+def test_two_processes_train_the_weights_of_one(mini_recipe: Recipe, tmp_path: Path):
+    """The same global batch through DDP (gloo): the same masks, the same weights within rounding."""
+    even = ["search", "--recipe", "tiny", "--steps", "3", "--batch", "6", "--patch", "16", "--fraction", "0.9"]
+    even += ["--data", str(mini_data()), "--device", "cpu"]
+    for devices in ("1", "2"):
+        command = [sys.executable, "-m", "mirl", *even, "--out", str(tmp_path / devices), "--devices", devices]
+        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert result.returncode == 0, result.stderr
+    assert verify(tmp_path / "2").ok
+    one, two = (RunFolder(tmp_path / d).level(0) for d in "12")
+    first, second = load_arrays(one.weights)[0], load_arrays(two.weights)[0]
+    assert all(np.allclose(first[n], second[n], atol=2e-4) for n in first)
+    losses = [[json.loads(t)["loss"] for t in place.metrics.read_text().splitlines()] for place in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
 def test_rewinding_late_starts_every_level_from_the_weights_at_that_step(mini_recipe: Recipe, tmp_path: Path):
     late = replace(mini_recipe, rewind_step=2)
     search(late, tmp_path / "late")

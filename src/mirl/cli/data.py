@@ -45,8 +45,8 @@ def check(folder: tyro.conf.Positional[Path], against: Path | None = None) -> No
         print(f"in both: {overlap.first} and {overlap.second} (differ by {overlap.difference:.1f} of 255)")
     found = len(report.problems) + len(report.overlaps)
     if found:
-        raise MirlError(f"{folder}: {len(report.problems)} bad files or folders, {len(report.overlaps)} photos also in {against}; "
-                        "repair or remove them")  # fmt: skip
+        bad, shared = len(report.problems), len(report.overlaps)
+        raise MirlError(f"{folder}: {bad} bad files or folders, {shared} photos also in {against}; repair or remove them")
     print(f"ok: {report.files} files decoded" + (f", none of their photos in {against}" if against else ""))
 
 

@@ -65,7 +65,7 @@ def search(
         rewind_step: Rewind to the weights after so many updates instead of the initial ones.
         tasks: Tasks to train, such as denoise25 derain; the recipe's when left out.
         seed: Seed of initial values and data.
-        steps: Updates of each level.
+        steps: Updates of each level; the warm-up keeps its share.
         batch: Patches an update.
         patch: Patch side in pixels, a multiple of 8.
         learning_rate: Peak of the schedule.
@@ -210,14 +210,16 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
         wanted = {**{n: n for n in names}, **renamed}
         return {to: options[n] for n, to in wanted.items() if options[n] is not None}
 
-    train = replace(recipe.train, **given("steps", "batch", "patch", "learning_rate", "precision", "compile"))
+    train = given("steps", "batch", "patch", "learning_rate", "precision", "compile")
+    if "steps" in train:
+        train["warmup_steps"] = recipe.train.warmup_steps * train["steps"] // recipe.train.steps
     prune = replace(recipe.prune, **given("keep", "fraction", "scope", "score", "normalise", "min_layer_density",
                                           prune_prompts="prompts", prune_depthwise="depthwise"))  # fmt: skip
     tasks = recipe.tasks
     if options["tasks"]:
         shares = {share.task: share for share in recipe.tasks}
         tasks = tuple(shares.get(task, TaskShare(task)) for task in options["tasks"])
-    return replace(recipe, train=train, prune=prune, tasks=tasks, **given("seed", "rewind_step"))
+    return replace(recipe, train=replace(recipe.train, **train), prune=prune, tasks=tasks, **given("seed", "rewind_step"))
 
 
 def _stopped(where: str, time_limit: str | None) -> None:

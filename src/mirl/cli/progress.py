@@ -40,7 +40,7 @@ def training_progress() -> Iterator["TrainingProgress"]:
         def update(step: int, steps: int, values: Mapping[str, float]) -> None:
             bar.update(row, completed=step, total=steps, values=_values(values))
 
-        yield TrainingProgress(lambda text: bar.reset(row, description=text, values=""), update)
+        yield TrainingProgress(lambda text: bar.reset(row, description=text, values=""), update, _warn)
 
 
 def _plain_training(kind: "type[TrainingProgress]") -> "TrainingProgress":
@@ -64,7 +64,11 @@ def _plain_training(kind: "type[TrainingProgress]") -> "TrainingProgress":
                 flush=True,
             )
 
-    return kind(describe, update)
+    return kind(describe, update, _warn)
+
+
+def _warn(text: str) -> None:
+    print(f"mirl: {text}", file=sys.stderr, flush=True)
 
 
 def _values(values: Mapping[str, float]) -> str:

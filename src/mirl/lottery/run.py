@@ -208,7 +208,13 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; raises MirlError when another one works on it."""
+        """Hold the run for this process; raises MirlError when another one works on it.
+
+        Of the processes of one distributed training only the first holds it.
+        """
+        if any(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "NODE_RANK")):
+            yield
+            return
         make_folder(self.path)
         handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
         try:

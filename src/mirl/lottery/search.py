@@ -53,10 +53,11 @@ class SearchResult:
 
 @dataclass
 class Progress:
-    """Where the run stands; `describe` is told whenever it changes, `update` at every line of the log."""
+    """Where the run stands: `describe` is told of a new level, `warn` of emptied layers, `update` of each line of the log."""
 
     describe: Callable[[str], None] = lambda text: None
     update: Listener = lambda step, steps, values: None
+    warn: Callable[[str], None] = lambda text: None
     step: int = field(default=0, init=False)
 
     def __call__(self, step: int, steps: int, values: Any) -> None:
@@ -104,6 +105,7 @@ def search(
                         continue
                     if level:
                         masks = _prune(recipe, folder, level, masks, start, keep)
+                        _report_empty(masks, progress)
                     progress.describe(f"level {level} of {len(plan) - 1}, density {density(recipe, masks):.1%}")
                     run_training(recipe, place, start, masks, setting, {"level": level}, first_step=recipe.rewind_step)
             except Stopped:
@@ -211,7 +213,7 @@ def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]
 
 def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
     """Return the rewind point, made when it is not there: initial values, or those after `rewind_step` updates."""
-    if folder.started:
+    if setting.fabric.broadcast(folder.started):
         return folder.load_start()
     network = PromptIR(recipe.network)
     initialise(network, torch.Generator().manual_seed(recipe.seed))
@@ -231,6 +233,13 @@ def _prune(recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: A
     trained = load_arrays(folder.level(level - 1).weights)[0]
     scales = initial_scales(start, recipe.network, recipe.prune)
     return shrink_masks(masks, scores(trained, scales, recipe.network, recipe.prune), keep, recipe.prune)
+
+
+def _report_empty(masks: Masks, progress: Progress) -> None:
+    """Say which tensors pruning has emptied: nothing passes through their layer any more."""
+    if names := empty_layers(masks):
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        progress.warn(f"nothing is left of {', '.join(names[:3])}{more}; --min-layer-density prevents that")
 
 
 def _ticket(recipe: Recipe, place: TrainingFolder, record: dict[str, Any]) -> Ticket:
