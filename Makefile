@@ -7,7 +7,7 @@ STAMP := $(VENV)/.ready
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 2147483647
 # Threads that wait spin only shortly: with other work on the cores the default costs a factor of ten and more.
-export GOMP_SPINCOUNT := 20000
+export GOMP_SPINCOUNT := 2000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup demo test check bench docs clean

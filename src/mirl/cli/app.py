@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given == ["--version"]:
         print(f"mirl {mirl.__version__}")
         return 0
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # the default spins so long that other work on the cores costs 20x
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # the default spins so long that other work on the cores costs 20x
     if debug := "--debug" in given:  # valid anywhere before a bare "--"
         given.remove("--debug")
     try:
