@@ -1,7 +1,5 @@
 """The training stream and the validation examples: purity, balance, alignment, what is held out."""
 
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from PIL import Image
 from mirl.data import fields, overlap, split, stream
 from mirl.data.bundled import held_out_photos, training_photos
 from mirl.data.draws import Draws, evenly
-from mirl.data.patches import PatchStream, load_training_data, prefetch, validation_examples
+from mirl.data.patches import PatchStream, load_training_data, validation_examples
 from mirl.data.store import ImageStore
 from mirl.degrade import haze
 from mirl.degrade.rounding import round_to_8_bits
@@ -376,49 +374,6 @@ def test_an_unknown_task_and_a_damaged_file_are_errors_and_damage_can_be_skipped
     with pytest.raises(MirlError, match=r"p01\.png"):
         load_training_data(tmp_path, (TaskShare("denoise25"),), PATCH, seed=0)
     assert load_training_data(tmp_path, (TaskShare("denoise25"),), PATCH, seed=0, skip_bad=True).photos == 2
-
-
-def prefetch_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "mirl-prefetch"]
-
-
-def test_prefetching_gives_the_batches_in_order_and_its_thread_ends(bundled):
-    batches = prefetch(bundled, 5, 4, rank=1, world=2)
-    for step in range(5, 12):
-        assert same(next(batches), bundled.batch(step, 4, 1, 2))
-    assert len(prefetch_threads()) == 1
-    batches.close()
-    assert prefetch_threads() == []
-
-
-def test_prefetching_stays_at_most_so_far_ahead(bundled):
-    asked = []
-
-    class Watched:
-        def batch(self, step, count, rank, world):
-            asked.append(step)
-            return bundled.batch(step, count, rank, world)
-
-    batches = prefetch(Watched(), 0, 1, ahead=3)
-    next(batches)
-    time.sleep(0.5)
-    assert max(asked) <= 4  # one taken, three waiting, one made and without a place
-    batches.close()
-
-
-def test_an_exception_in_the_thread_is_raised_where_batches_are_taken(bundled):
-    class Broken:
-        def batch(self, step, count, rank, world):
-            if step == 2:
-                raise MirlError("the disk is gone")
-            return bundled.batch(step, count, rank, world)
-
-    batches = prefetch(Broken(), 0, 2)
-    next(batches)
-    next(batches)
-    with pytest.raises(MirlError, match="the disk is gone"):
-        next(batches)
-    assert prefetch_threads() == []
 
 
 def test_draws_are_uniform_independent_and_a_function_of_the_sample():

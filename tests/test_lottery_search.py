@@ -188,7 +188,7 @@ def test_an_emptied_layer_is_reported(mini_recipe: Recipe, tmp_path: Path):
     heard = []
     lopsided = replace(mini_recipe, prune=replace(mini_recipe.prune, keep=0.2, fraction=0.9, normalise="none"))
     search(lopsided, tmp_path / "run", progress=Progress(warn=heard.append))
-    emptied = [name for name in RunFolder(tmp_path / "run").level(1).record()["emptied"]]
+    emptied = RunFolder(tmp_path / "run").level(1).record()["emptied"]
     assert bool(heard) == bool(emptied)
     assert heard
     assert emptied[0] in heard[0]

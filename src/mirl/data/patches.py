@@ -17,7 +17,7 @@ from mirl.data.fields import HazeMaker, NoiseMaker, RainMaker, web_images
 from mirl.data.pairs import Pair
 from mirl.data.split import HeldOutContent, Split, read_bytes, split_folder
 from mirl.data.store import DEFAULT_MEMORY_LIMIT_BYTES, ImageStore
-from mirl.data.stream import REAL_SHARE, Batch, PatchStream, Source, prefetch
+from mirl.data.stream import REAL_SHARE, Batch, PatchStream, Source
 from mirl.degrade.tasks import Task, task_named
 from mirl.errors import MirlError
 from mirl.image import read_pixels
@@ -28,7 +28,6 @@ __all__ = [
     "PatchStream",
     "ValidationExample",
     "load_training_data",
-    "prefetch",
     "validation_examples",
 ]
 

@@ -6,9 +6,6 @@ together exactly what one process sees with `world * count`: rank r holds the co
 of the global batch. Noise comes from the device's own generator, so a GPU sees other noise than a CPU.
 """
 
-import queue
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,42 +93,3 @@ class PatchStream:
             places = torch.from_numpy(untouched).to(self.device)
             degraded[places] = clean[places]
         return Batch(degraded.permute(0, 3, 1, 2), clean.permute(0, 3, 1, 2), torch.from_numpy(task).to(self.device))
-
-
-def prefetch(
-    stream: PatchStream, first_step: int, count: int, rank: int = 0, world: int = 1, ahead: int = 4
-) -> Iterator[Batch]:
-    """Yield the batches from `first_step` on, without end; a thread makes up to `ahead` of them in advance.
-
-    Close the iterator to end the thread (the garbage collector does too); an exception in it is raised here.
-    """
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
-
-    def put(item: Batch | BaseException) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        step = first_step
-        try:
-            while not stop.is_set():
-                put(stream.batch(step, count, rank, world))
-                step += 1
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="mirl-prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -53,7 +53,7 @@ class SearchResult:
 
 @dataclass
 class Progress:
-    """Where the run stands: `describe` is told of a new level, `warn` of emptied layers, `update` of each line of the log."""
+    """Where the run stands: `describe` is told of a new level, `warn` of emptied layers, `update` of each log line."""
 
     describe: Callable[[str], None] = lambda text: None
     update: Listener = lambda step, steps, values: None
