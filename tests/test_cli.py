@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_the_list_of_options_changes_only_on_purpose():
     """Documents, scripts and recipes of others rely on these."""
     page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text()
     flags = {
-        command.splitlines()[0]: sorted({w.rstrip(",") for w in command.split() if w.startswith("--") and w != "--help"})
+        command.splitlines()[0]: sorted(set(re.findall(r"--[a-z][a-z-]*", command)) - {"--help"})
         for command in page.split("## mirl ")[1:]
     }
     assert flags["restore"] == sorted(
@@ -158,7 +159,8 @@ def test_the_list_of_options_changes_only_on_purpose():
     "options",
     [
         ["--keep", "0.5"], ["--fraction", "0.5"], ["--scope", "layer"], ["--score", "macs"], ["--normalise", "none"],
-        ["--min-layer-density", "0.08"], ["--no-prune-prompts"], ["--no-prune-depthwise"], ["--rewind-step", "1"],
+        ["--min-layer-density", "0.08"], ["--no-prune-prompts"],
+        ["--no-prune-depthwise", "--min-layer-density", "0"], ["--rewind-step", "1"],
         ["--seed", "3"], ["--learning-rate", "0.01"], ["--precision", "bf16-mixed"], ["--tasks", "derain", "web"],
     ],
     ids=lambda options: options[0],
@@ -252,6 +254,9 @@ def test_bad_searches_are_one_line(found: Path, tmp_path: Path, capsys: pytest.C
     assert "unknown task 'sharpen'" in fails(capsys, *SEARCH, "--out", new, "--tasks", "sharpen")
     assert "--time-limit" in fails(capsys, *SEARCH, "--out", new, "--time-limit", "soon")
     assert "--keep" in fails(capsys, *SEARCH, "--out", new, "--keep", "0")
+    assert "protects" in fails(capsys, *SEARCH, "--out", new, "--min-layer-density", "0.5")
+    assert "never pruned" in fails(capsys, *SEARCH, "--out", new, "--keep", "0.001")
+    assert [p.name for p in new.iterdir()] == [".lock"]
     assert "another recipe" in fails(capsys, *SEARCH, "--data", mini_data(), "--out", found, "--seed", "9")
     assert "cannot make the folder" in fails(capsys, *SEARCH, "--out", "/proc/none/run")
     assert "cannot write" in fails(capsys, "verify", found, "--json", "/proc/none/a.json")

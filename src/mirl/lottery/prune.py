@@ -38,7 +38,8 @@ def plan_levels(network: NetworkConfig, prune: PruneConfig) -> list[int]:
     """Return how many prunable weights each level keeps; entry 0 is the dense network.
 
     Every level removes `prune.fraction` of the survivors; the last one lands exactly on the largest count with
-    density at most `prune.keep` over ALL trainable parameters. Raises MirlError when what is never pruned is more than that.
+    density at most `prune.keep` over ALL trainable parameters. Raises MirlError when what is never pruned, or
+    what `prune.min_layer_density` protects, is more than that.
     """
     total = sum(p.size for p in parameters(network))
     prunable = sum(p.size for p in prunable_parameters(network, prune))
@@ -47,6 +48,12 @@ def plan_levels(network: NetworkConfig, prune: PruneConfig) -> list[int]:
         raise MirlError(
             f"density {prune.keep} cannot be reached: {total - prunable} of {total} parameters are never pruned "
             f"({(total - prunable) / total:.2%}); expected --keep above that"
+        )
+    floor = sum(math.ceil(prune.min_layer_density * p.size) for p in prunable_parameters(network, prune))
+    if floor > target:
+        raise MirlError(
+            f"--min-layer-density {prune.min_layer_density} protects {floor} weights, more than the {target} to keep; "
+            "lower it or raise --keep"
         )
     counts = [prunable]
     while counts[-1] > target:

@@ -161,9 +161,8 @@ class RunFolder:
         """The folder of one control."""
         return TrainingFolder(self.path / "controls" / name, "control.json")
 
-    def begin(self, recipe: Recipe, data: str) -> None:
-        """Create the folder for `recipe`, or check that the run in it has the same one and the same data."""
-        make_folder(self.path)
+    def check(self, recipe: Recipe, data: str) -> None:
+        """Raise MirlError unless the folder is new or empty, or holds a run of this recipe on these data."""
         file = self.path / "recipe.json"
         if file.exists():
             if self.recipe() != recipe or self.data() != data:
@@ -171,9 +170,13 @@ class RunFolder:
                     f"{self.path} holds a run of another recipe or of other data ({_difference(self, recipe, data)}); "
                     "give the same options to go on, or another --out to begin anew"
                 )
-        elif any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+        elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise MirlError(f"{self.path} is not empty and holds no run; choose another --out")
-        else:
+
+    def begin(self, recipe: Recipe, data: str) -> None:
+        """Write the recipe of a new run; one that goes on has it."""
+        file = self.path / "recipe.json"
+        if not file.exists():
             versions = {
                 "python": platform.python_version(),
                 "numpy": np.__version__,

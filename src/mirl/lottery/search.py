@@ -87,13 +87,16 @@ def search(
     `checkpoint_seconds`. Raises MirlError on bad data, on a run folder of another recipe, and on a non-finite loss.
     """
     folder, progress = RunFolder(Path(run)), progress or Progress()
+    plan = plan_levels(recipe.network, recipe.prune)
     with folder.lock():
-        folder.begin(recipe, _name_data(data))
-        plan = plan_levels(recipe.network, recipe.prune)
+        folder.check(recipe, _name_data(data))
         log_dir = str(folder.path / "tensorboard") if tensorboard else None
         with stop_switch(time_limit_seconds) as stop:
-            setting = make_setting(recipe, data, device, stop, progress, devices=devices, nodes=nodes, log_dir=log_dir,
-                                   skip_bad=skip_bad, checkpoint_seconds=checkpoint_seconds)  # fmt: skip
+            setting = make_setting(
+                recipe, data, device, stop, progress, devices=devices, nodes=nodes, log_dir=log_dir, skip_bad=skip_bad,
+                checkpoint_seconds=checkpoint_seconds,
+            )  # fmt: skip
+            folder.begin(recipe, _name_data(data))  # only now: a run begins once its data could be read
             level = 0
             try:
                 start = _start(recipe, folder, setting)
