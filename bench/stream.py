@@ -8,6 +8,7 @@ The last line compares the two ways to cut crops that `mirl.data.store` uses on 
 """
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
@@ -15,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mirl.data.patches import load_training_data, prefetch
+from mirl.data.patches import load_training_data
 from mirl.data.store import ImageStore
 from mirl.degrade.tasks import TASKS
 from mirl.recipe import THREE_TASKS, TaskShare
 
 
-def rate(make, patches, seconds=0.4):
+def rate(make, patches, seconds):
     """Return the median, slowest and fastest patches per second of `make()`, and those per CPU second."""
     make()
     rates, made, cpu = [], 0, time.process_time()
@@ -42,6 +43,8 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of each round")
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
@@ -58,6 +61,7 @@ def main():
     print(f"{'tasks':<12} {'start s':>8} {'patches/s':>10} {'slowest':>9} {'fastest':>9} {'per CPU s':>10}")
     mixes = {name: (TaskShare(name),) for name in TASKS}
     mixes |= {"three tasks": THREE_TASKS, "with web": (*THREE_TASKS, TaskShare("web", sampling=3.0))}
+    rows = []
     for name, shares in mixes.items():
         stream, start = load(shares)
         steps = iter(range(10**9))
@@ -67,14 +71,10 @@ def main():
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
-        print(f"{name:<12} {start:8.2f} " + "{:10.0f} {:9.0f} {:9.0f} {:10.0f}".format(*rate(make, arguments.batch)))
-    ahead = prefetch(stream, 0, arguments.batch)
-    print(
-        f"{'+ prefetch':<12} {'':>8} "
-        + "{:10.0f} {:9.0f} {:9.0f} {:10.0f}".format(*rate(lambda: next(ahead), arguments.batch))
-    )
-    ahead.close()
-
+        measured = rate(make, arguments.batch, arguments.seconds)
+        print(f"{name:<12} {start:8.2f} " + "{:10.0f} {:9.0f} {:9.0f} {:10.0f}".format(*measured))
+        columns = ("patches_per_second", "slowest", "fastest", "per_cpu_second")
+        rows.append({"tasks": name, "start_seconds": start, **dict(zip(columns, measured, strict=True))})
     rng = np.random.default_rng(0)
     photo = rng.integers(0, 256, (321, 481, 3), dtype=np.uint8)
     store = ImageStore(((photo, None) for _ in range(100)), arguments.patch)
@@ -83,10 +83,14 @@ def main():
     print(
         "cutting alone, CPU: "
         + ", ".join(
-            f"{name} {rate(lambda cut=cut: cut(*places, arguments.patch, False), 64)[0]:.0f} patches/s"
+            f"{name} {rate(lambda cut=cut: cut(*places, arguments.patch, False), 64, arguments.seconds)[0]:.0f} patches/s"
             for name, cut in (("strided copies", store._copied), ("one gather", store._gathered))
         )
     )
+    if arguments.json:
+        command = f"python bench/stream.py --threads {arguments.threads} --patch {arguments.patch} --batch {arguments.batch}"
+        command += f" --data {arguments.data}" if arguments.data else ""
+        arguments.json.write_text(json.dumps({"command": command, "device": str(device), "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -127,12 +127,12 @@ def main() -> None:
             if cuda and formulation == "ours":
                 forward = torch.compile(forward)  # type: ignore[assignment]
             steps[formulation, "bf16" if bf16 else "fp32"] = make_step(forward, network, options.device, bf16)
-    data = load_training_data(None, recipe.tasks, options.patch, 0, options.device)
+    stream = load_training_data(None, recipe.tasks, options.patch, 0, options.device)
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in (*steps, ("data stream", "fp32"))}
     for round_index in range(options.rounds + 2):
         for key, step in steps.items():
             start = time.perf_counter()
-            batch = data.stream.batch(round_index, options.batch)
+            batch = stream.batch(round_index, options.batch)
             middle = time.perf_counter()
             step(batch.degraded, batch.clean)
             if round_index >= 2:  # two warm-up rounds

@@ -162,3 +162,12 @@ def test_scaling_only_the_prompts_leaves_narrow_layers_denser():
         for n in ("prompts", "initial-rms")
     }
     assert narrow["prompts"] > 1.5 * narrow["initial-rms"]
+
+
+def test_tiny_fractions_always_remove_something_or_are_refused():
+    with pytest.raises(MirlError, match="levels"):
+        plan_levels(MINI, PruneConfig(keep=0.1, fraction=1e-7))
+    unpruned = parameter_count(MINI) - sum(p.size for p in prunable_parameters(MINI, PruneConfig()))
+    plan = plan_levels(MINI, PruneConfig(keep=(unpruned + 1) / parameter_count(MINI), fraction=0.2))
+    assert plan[-1] == 1
+    assert all(b < a for a, b in pairwise(plan))

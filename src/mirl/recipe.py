@@ -142,6 +142,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Reject an empty task list or a rewind point outside the training. Raises MirlError."""
+        if not 0 <= self.seed < 2**31:
+            raise MirlError(f"--seed must lie in [0, 2^31), found {self.seed}")
+        if len({t.task for t in self.tasks}) < len(self.tasks) or any(not 0 < t.loss < 1e6 for t in self.tasks):
+            raise MirlError(f"recipe {self.name!r}: each task once, with a loss weight above 0, found {self.tasks}")
         if not self.tasks or min(t.sampling for t in self.tasks) <= 0:
             raise MirlError(f"recipe {self.name!r} needs at least one task, each with a sampling weight above 0")
         if not 0 <= self.rewind_step < self.train.steps:

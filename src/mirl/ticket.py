@@ -80,7 +80,8 @@ class Ticket:
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks it was trained on, as its provenance states them."""
-        return tuple(str(task) for task in self.provenance.get("tasks", ()))
+        named = self.provenance.get("tasks")
+        return tuple(map(str, named)) if isinstance(named, list | tuple) else ()
 
 
 def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
@@ -144,13 +145,18 @@ def read_ticket(source: Path | bytes) -> Ticket:
 
 def load_ticket(name: str | Path) -> Ticket:
     """Return the ticket shipped under `name` (such as "small") or read it from the file `name`."""
+    return read_ticket(find_ticket(name))
+
+
+def find_ticket(name: str | Path) -> Path:
+    """Return the file of the ticket shipped under `name`, or `name` itself when it is a file. Raises MirlError."""
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.mirl"))}
     if str(name) in shipped:
-        return read_ticket(shipped[str(name)])
+        return shipped[str(name)]
     if not Path(name).exists():
         known = ", ".join(shipped) or "none yet"
         raise MirlError(f"no ticket {str(name)!r}: expected a .mirl file or the name of a shipped ticket ({known})")
-    return read_ticket(Path(name))
+    return Path(name)
 
 
 def _decode(content: bytes) -> Ticket:
@@ -270,9 +276,10 @@ def _unplanes(data: bytes, kind: str) -> NDArray[np.float32]:
     return np.ascontiguousarray(planes.T).view(kind).reshape(-1).astype(np.float32)
 
 
-def describe_ticket(ticket: Ticket) -> dict[str, Any]:
+def describe_ticket(ticket: Ticket, size_bytes: int) -> dict[str, Any]:
     """Return the figures of `mirl inspect`: densities of all parameters, of prunable ones and by MACs, bytes, layers.
 
+    `size_bytes` is that of the file the ticket came from.
     `nonzero` counts values that are not zero; `density` what the masks keep (a kept weight may be zero by rounding).
     `density_macs` weighs every kept weight by its uses for each input pixel.
     """
@@ -289,7 +296,7 @@ def describe_ticket(ticket: Ticket) -> dict[str, Any]:
         "density": ticket.density,
         "density_prunable": prunable[0] / prunable[1],
         "density_macs": macs[0] / macs[1],
-        "bytes": len(encode_ticket(ticket)),
+        "bytes": size_bytes,
         "dense_bytes": 4 * ticket.total,
         "tasks": list(ticket.tasks),
         "layers": layers,

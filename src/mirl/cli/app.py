@@ -56,6 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away: no news for anyone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        extras = {"torch": "train", "lightning_fabric": "train", "matplotlib": "report", "tensorboard": "tensorboard"}
+        if debug or error.name not in extras:
+            raise
+        print(
+            f"mirl: this needs {error.name}, which is not installed; pip install 'mirl[{extras[error.name]}]'",
+            file=sys.stderr,
+        )
+        return 1
+    except OSError as error:  # a disk that fills up in the middle of a run, say
+        if debug:
+            raise
+        print(f"mirl: {error.filename or 'a file'}: {error.strerror or error}; free some space or choose another place",
+              file=sys.stderr)  # fmt: skip
+        return 1
     except MemoryError:
         print("mirl: out of memory; use a smaller --tile or a smaller image", file=sys.stderr)
         return 1

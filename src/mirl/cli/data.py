@@ -59,6 +59,8 @@ def synth(
 ) -> None:
     """Make pairs from clean photos: noise, rain, haze or web damage, in MIR-L's layout. Nothing is overwritten.
 
+    Noisy pairs are to look at and to restore: search and evaluate take clean photos (denoise/SET) and make their own noise.
+
     Args:
         clean: Folder of clean photos.
         out: Data folder to write into.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     data: Path,
-    ticket: str = "small",
+    ticket: str,
     protocol: Literal["standard", "paper"] = "standard",
     tasks: tuple[str, ...] = (),
     backend: Literal["auto", "torch"] = "auto",
@@ -100,7 +100,10 @@ def _examples(run: Path, count: int) -> list["Example"]:
     from mirl.ticket import read_ticket
 
     folder = RunFolder(run)
-    recipe, source = folder.recipe(), folder.data()
+    recipe, source = folder.recipe(), folder.data()["folder"]
+    if source and not Path(source).is_dir():
+        print(f"mirl: no crops: the training data are not at {source} any more", file=sys.stderr)
+        return []
     done = [folder.level(n) for n in range(len(list(run.glob("level-*/level.json"))))]
     if not done:
         return []

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mirl.errors import MirlError
@@ -58,7 +59,8 @@ def search(
         fraction: Share of the surviving prunable weights that one level removes.
         scope: Rank weights over the whole network or layer by layer.
         score: magnitude, or macs: magnitude against what the weight costs to compute.
-        normalise: initial-rms ranks |w| over its tensor's initial RMS; none is the paper's raw magnitude.
+        normalise: initial-rms ranks |w| over its tensor's initial RMS; prompts rescales the prompts alone; none is the
+            paper's raw magnitude.
         min_layer_density: No tensor is pruned below this density.
         prune_prompts: Prune prompt values too.
         prune_depthwise: Prune depthwise filters too.
@@ -116,7 +118,7 @@ def control(
             not rewound), partial-reset (MIR-L's: prompts and temperatures stay warm).
         seed: Seed of what the control draws.
         budget: Updates of one level, or of the whole search.
-        data: Must be the run's own data when given.
+        data: Where the run's training data lie now, when they have moved.
         device: Where to train.
         time_limit: Stop at a safe point after this time, such as 90s, 9m or 2h.
         tensorboard: Write TensorBoard events into the run folder.
@@ -171,10 +173,11 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
         layers: List every tensor with its density.
         json: Write the figures to this file.
     """
-    from mirl.ticket import describe_ticket, load_ticket
+    from mirl.ticket import describe_ticket, find_ticket, read_ticket
 
-    loaded = load_ticket(ticket)
-    figures = describe_ticket(loaded)
+    file = find_ticket(ticket)
+    loaded = read_ticket(file)
+    figures = describe_ticket(loaded, file.stat().st_size)
     if json is not None:
         write_json(json, {**figures, "provenance": loaded.provenance})
     table = Table(show_header=False, box=None)
@@ -183,10 +186,10 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
     table.add_row("density of prunable parameters", f"{figures['density_prunable']:.2%}")
     table.add_row("density by multiply-accumulates", f"{figures['density_macs']:.2%}")
     table.add_row("size", f"{figures['bytes']:,} bytes; dense float32 {figures['dense_bytes']:,}")
-    table.add_row("tasks", ", ".join(figures["tasks"]) or "not stated")
+    table.add_row("tasks", escape(", ".join(figures["tasks"])) or "not stated")
     for key, value in loaded.provenance.items():
         if key not in ("recipe", "tasks"):
-            table.add_row(key, str(value))
+            table.add_row(escape(key), escape(str(value)))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     if layers:

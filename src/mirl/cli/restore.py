@@ -12,7 +12,7 @@ from mirl.errors import MirlError
 def restore(
     inputs: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    ticket: str = "small",
+    ticket: str,
     backend: Literal["auto", "torch"] = "auto",
     strength: float = 1.0,
     threads: int | None = None,
@@ -52,6 +52,6 @@ def restore(
         for path in result.done:
             print(path)
     for path, message in result.failed:
-        print(f"mirl: {path}: {message}", file=sys.stderr)
+        print(f"mirl: {message}" if str(path) in message else f"mirl: {path}: {message}", file=sys.stderr)
     if result.failed:
         raise MirlError(f"{len(result.failed)} of {len(result.failed) + len(result.done)} photos were not restored")

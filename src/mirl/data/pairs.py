@@ -6,6 +6,7 @@ between the two sides. RESIDE has many hazy images per clean one: where `ID_A_BE
 own, `ID_A_gt` or `ID_gt` serves.
 """
 
+import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -113,6 +114,18 @@ def describe(problems: Sequence[Problem], root: Path) -> str:
     more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
     count = "1 bad file or folder" if len(problems) == 1 else f"{len(problems)} bad files or folders"
     return f"{root}: {count}: {', '.join(names)}{more}; repair or remove them, or pass --skip-bad"
+
+
+def fingerprint(root: Path) -> str:
+    """Return a short hash of the names and sizes of all images below `root`, the same wherever the folder lies.
+
+    Raises MirlError when `root` is no folder.
+    """
+    if not root.is_dir():
+        raise MirlError(f"{root} does not exist or is no folder; expected a data folder")
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    lines = (f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for path in found)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -214,6 +214,5 @@ class _Spool:
         except OSError as error:
             place = self._folder or tempfile.gettempdir()
             raise MirlError(
-                f"cannot keep decoded images in {place}: {error.strerror or error}; "
-                "set TMPDIR to a folder with more space, or raise the memory limit"
+                f"cannot keep decoded images in {place}: {error.strerror or error}; set TMPDIR to a folder with more space"
             ) from error

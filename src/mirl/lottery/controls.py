@@ -7,23 +7,22 @@ fine-tuning and learning-rate rewinding, Renda et al. 2020 (arXiv 2003.02389); p
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import gcd
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from mirl.errors import MirlError
-from mirl.layers import parameter_count, parameters
+from mirl.layers import parameters
+from mirl.lottery.budget import Budget, budgeted, narrower
 from mirl.lottery.prune import Masks, dense_masks, initial_scales, plan_levels, scores, shrink_masks
 from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
-from mirl.lottery.search import Progress, SearchResult, make_setting, run_training, stop_switch
-from mirl.lottery.train import Stopped, arrays_of
+from mirl.lottery.search import Progress, SearchResult, make_setting, name_data, run_training, stop_switch
+from mirl.lottery.state import arrays_of
+from mirl.lottery.train import Stopped
 from mirl.network.promptir import PromptIR, initialise
-from mirl.recipe import NetworkConfig, Recipe
-
-Budget = Literal["level", "total"]
+from mirl.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Control:
     start: Arrays
     masks: Masks
     constant_rate: bool = False
+    from_init: bool = False  # its start is untrained, so it gets the updates before the rewind point too
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def reinit(run: FinishedRun, seed: int) -> Control:
     """The ticket's masks on new initial values: does the structure alone win?"""
     network = PromptIR(run.recipe.network)
     initialise(network, torch.Generator().manual_seed(run.recipe.seed + 1_000_003 * (seed + 1)))
-    return Control(run.recipe, arrays_of(network), run.masks())
+    return Control(run.recipe, arrays_of(network), run.masks(), from_init=True)
 
 
 def shuffle(run: FinishedRun, seed: int) -> Control:
@@ -104,7 +104,7 @@ def dense_small(run: FinishedRun, seed: int) -> Control:
     recipe = replace(run.recipe, network=narrower(run.recipe.network, kept))
     network = PromptIR(recipe.network)
     initialise(network, torch.Generator().manual_seed(recipe.seed + seed))
-    return Control(recipe, arrays_of(network), {})
+    return Control(recipe, arrays_of(network), {}, from_init=True)
 
 
 def finetune(run: FinishedRun, seed: int) -> Control:
@@ -118,7 +118,10 @@ def lr_rewind(run: FinishedRun, seed: int) -> Control:
 
 
 def partial_reset(run: FinishedRun, seed: int) -> Control:
-    """MIR-L's own reset: prompts and temperatures stay warm, all other tensors go back."""
+    """MIR-L's own reset: prompts and temperatures stay warm, all other tensors go back.
+
+    MIR-L resets so at every round; here the rounds before are the search's own, and only the last rewind is partial.
+    """
     trained, start = run.weights(max(run.last_level - 1, 0)), run.start()
     warm = {p.name for p in parameters(run.recipe.network) if p.kind in ("prompt", "temperature")}
     return Control(run.recipe, {n: trained[n] if n in warm else start[n] for n in start}, run.masks())
@@ -145,27 +148,21 @@ def control(
     """Train one control beside a finished run, into RUN/controls/KIND[-total][-seedN], or go on with it.
 
     `budget` "level" is the updates of one level; "total" those of the whole search, dense training included. `data`
-    defaults to the run's own. Raises MirlError for an unknown kind, a run that has not ended, or other data than the run's.
+    defaults to where the run's own lay; another place must hold the same files. Raises MirlError for an unknown kind, a run
+    that has not ended, or other data than the run's.
     """
     if kind not in CONTROLS:
         raise MirlError(f"unknown control {kind!r}; expected one of {', '.join(CONTROLS)}")
     finished, progress = finished_run(run), progress or Progress()
-    if data is not None and str(data.resolve()) != finished.folder.data():
-        own = finished.folder.data() or "the bundled photographs"
-        raise MirlError(f"{run} was trained on {own}, not on {data}; a control "
-                        "takes the same data")  # fmt: skip
-    source = Path(finished.folder.data()) if finished.folder.data() else None
+    stored = finished.folder.data()
+    source = data or (Path(stored["folder"]) if stored["folder"] else None)
+    if name_data(source)["fingerprint"] != stored["fingerprint"]:
+        raise MirlError(f"{source} does not hold the data that {run} was trained on; a control takes the same; give --data")
+    if not 0 <= seed < 2**31:
+        raise MirlError(f"--seed must lie in [0, 2^31), found {seed}")
     with finished.folder.lock():
         begin = CONTROLS[kind](finished, seed)
-        recipe = begin.recipe
-        if budget == "total":
-            levels = finished.last_level + 1
-            longer = replace(
-                recipe.train,
-                steps=recipe.train.steps * levels,
-                warmup_steps=recipe.train.warmup_steps * levels,
-            )
-            recipe = replace(recipe, train=longer)
+        recipe = budgeted(begin.recipe, budget, finished.last_level + 1)
         name = kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else "")
         place = finished.folder.control(name)
         if place.done:
@@ -174,12 +171,13 @@ def control(
         progress.describe(f"control {name}")
         record: dict[str, Any] = {"kind": kind, "seed": seed, "budget": budget}
         with stop_switch(time_limit_seconds) as stop:
-            setting = make_setting(recipe, source, device, stop, progress, log_dir=log_dir, skip_bad=skip_bad)
+            setting = make_setting(recipe, source, device, stop, progress.update, log_dir=log_dir, skip_bad=skip_bad)
             try:
-                run_training(recipe, place, begin.start, begin.masks, setting, record, first_step=recipe.rewind_step,
+                first_step = 0 if begin.from_init else recipe.rewind_step
+                run_training(recipe, place, begin.start, begin.masks, setting, record, first_step=first_step,
                              constant_rate=begin.constant_rate)  # fmt: skip
-            except Stopped:
-                return SearchResult(place.path, False, 1, 0, progress.step)
+            except Stopped as stopped:
+                return SearchResult(place.path, False, 1, 0, stopped.step)
     return SearchResult(place.path, True, 1, 0)
 
 
@@ -193,20 +191,3 @@ def finished_run(run: Path) -> FinishedRun:
             f"{run}: the search has not ended (level {last} is not done); run `mirl search` with the same options first"
         )
     return FinishedRun(folder, recipe, last)
-
-
-def narrower(network: NetworkConfig, parameters_at_most: int) -> NetworkConfig:
-    """Return the widest network of the same depth with at most so many parameters; heads shrink where they must divide."""
-    best = None
-    for width in range(2, network.width + 1, 2):
-        p1, p2, p3 = (max(1, round(p * width / network.width)) for p in network.prompt_widths)
-        h1, h2, h3, h4 = network.heads
-        h1, h2, h4 = gcd(h1, width), gcd(h2, 2 * width), gcd(h4, 8 * width)
-        for channels in (4 * width, 2 * width + p1, 4 * width + p2, 8 * width + p3):
-            h3 = gcd(h3, channels)
-        candidate = replace(network, width=width, prompt_widths=(p1, p2, p3), heads=(h1, h2, h3, h4))
-        if parameter_count(candidate) <= parameters_at_most:
-            best = candidate
-    if best is None:
-        raise MirlError(f"no network of this depth has at most {parameters_at_most} parameters; keep more")
-    return best

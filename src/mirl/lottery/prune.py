@@ -7,6 +7,7 @@ output layer at half the rate: MIR-L (arXiv 2510.14463, section 3).
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from mirl.recipe import NetworkConfig, PruneConfig
 Masks = dict[str, NDArray[np.bool_]]
 Weights = Mapping[str, NDArray[np.float32]]
 OUTPUT_LAYER = "output.weight"
+MAX_LEVELS = 1000
 
 
 def prunable_parameters(network: NetworkConfig, prune: PruneConfig) -> tuple[Parameter, ...]:
@@ -57,7 +59,11 @@ def plan_levels(network: NetworkConfig, prune: PruneConfig) -> list[int]:
         )
     counts = [prunable]
     while counts[-1] > target:
-        counts.append(max(target, round(counts[-1] * (1 - prune.fraction))))
+        counts.append(max(target, min(counts[-1] - 1, round(counts[-1] * (1 - prune.fraction)))))
+        if len(counts) > MAX_LEVELS:
+            raise MirlError(
+                f"--fraction {prune.fraction} needs more than {MAX_LEVELS} levels to reach {prune.keep}; raise it"
+            )
     return counts
 
 
@@ -129,6 +135,24 @@ def shrink_masks(masks: Masks, score: Mapping[str, NDArray[np.float32]], keep: i
 def empty_layers(masks: Masks) -> list[str]:
     """Name the tensors of which nothing is left: their layer passes no signal any more."""
     return [name for name, mask in masks.items() if not mask.any()]
+
+
+def describe_masks(network: NetworkConfig, prune: PruneConfig, masks: Masks) -> dict[str, Any]:
+    """Counts and densities of a level, as level.json and the report want them."""
+    total = sum(p.size for p in parameters(network))
+    prunable = sum(p.size for p in prunable_parameters(network, prune))
+    kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+    if not masks:  # a dense control: nothing is masked, so everything prunable is there
+        kept = prunable
+    return {
+        "density": (total - prunable + kept) / total,
+        "density_prunable": kept / prunable,
+        "kept": total - prunable + kept,
+        "total": total,
+        "prunable": prunable,
+        "layers": {name: float(mask.mean()) for name, mask in masks.items()},
+        "emptied": empty_layers(masks),
+    }
 
 
 def _best(mask: NDArray[np.bool_], score: NDArray[np.float32], count: int) -> NDArray[np.bool_]:

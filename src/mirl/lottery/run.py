@@ -24,6 +24,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -161,39 +162,42 @@ class RunFolder:
         """The folder of one control."""
         return TrainingFolder(self.path / "controls" / name, "control.json")
 
-    def check(self, recipe: Recipe, data: str) -> None:
-        """Raise MirlError unless the folder is new or empty, or holds a run of this recipe on these data."""
+    def check(self, recipe: Recipe, data: Mapping[str, str]) -> None:
+        """Raise MirlError unless the folder is new or empty, or holds a run of this recipe on these data.
+
+        `data` is as `search.name_data` says; only the fingerprint counts, the folder may have moved.
+        """
         file = self.path / "recipe.json"
         if file.exists():
-            if self.recipe() != recipe or self.data() != data:
+            if difference := _difference(self, recipe, data):
                 raise MirlError(
-                    f"{self.path} holds a run of another recipe or of other data ({_difference(self, recipe, data)}); "
+                    f"{self.path} holds a run of another recipe or of other data ({difference}); "
                     "give the same options to go on, or another --out to begin anew"
                 )
         elif self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise MirlError(f"{self.path} is not empty and holds no run; choose another --out")
 
-    def begin(self, recipe: Recipe, data: str) -> None:
+    def begin(self, recipe: Recipe, data: Mapping[str, str]) -> None:
         """Write the recipe of a new run; one that goes on has it."""
         file = self.path / "recipe.json"
         if not file.exists():
-            versions = {
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "machine": platform.machine(),
-            }
-            write_json(file, {"recipe": to_dict(recipe), "data": data, "versions": versions})
+            names = ("mirl", "torch", "numpy")
+            versions = {name: version(name) for name in names}
+            versions |= {"python": platform.python_version(), "machine": platform.machine()}
+            write_json(file, {"recipe": to_dict(recipe), "data": dict(data), "versions": versions})
 
     def recipe(self) -> Recipe:
         """Read the recipe of the run. Raises MirlError when this is no run folder."""
-        return read_json(
-            self.path / "recipe.json", "the recipe.json of a run folder made by `mirl search`",
-            lambda value: recipe_from_dict(value["recipe"]),
-        )  # fmt: skip
+        what = "the recipe.json of a run folder made by `mirl search`"
+        return read_json(self.path / "recipe.json", what, lambda value: recipe_from_dict(value["recipe"]))
 
-    def data(self) -> str:
-        """Where the training data of the run lies; empty for the bundled photographs."""
-        return read_json(self.path / "recipe.json", "the recipe.json of a run folder", lambda value: str(value["data"]))
+    def data(self) -> dict[str, str]:
+        """Where the training data of the run lay ("folder", empty for the bundled photographs) and their fingerprint."""
+
+        def parse(value: Any) -> dict[str, str]:
+            return {key: str(value["data"][key]) for key in ("folder", "fingerprint")}
+
+        return read_json(self.path / "recipe.json", "the recipe.json of a run folder", parse)
 
     def load_start(self) -> Arrays:
         """Read the rewind point."""
@@ -230,16 +234,18 @@ class RunFolder:
             os.close(handle)
 
 
-def _difference(run: RunFolder, recipe: Recipe, data: str) -> str:
-    """Name the first field in which the stored run and the asked one differ."""
-    if run.data() != data:
-        return f"data: {run.data() or 'bundled'!r} there, {data or 'bundled'!r} asked"
+def _difference(run: RunFolder, recipe: Recipe, data: Mapping[str, str]) -> str:
+    """Name the first field in which the stored run and the asked one differ; empty when none does."""
+    stored = run.data()
+    if stored["fingerprint"] != data["fingerprint"]:
+        there, asked = (d["folder"] or "the bundled photographs" for d in (stored, data))
+        return f"data: {there} there, {asked} asked, and their files differ"
 
     def walk(there: Any, asked: Any, where: str) -> str:
         if isinstance(there, dict):
             for name in there:
                 if there[name] != asked[name]:
                     return walk(there[name], asked[name], f"{where}.{name}")
-        return f"{where.lstrip('.')}: {there!r} there, {asked!r} asked"
+        return f"{where.lstrip('.')}: {there!r} there, {asked!r} asked" if there != asked else ""
 
     return walk(to_dict(run.recipe()), to_dict(recipe), "")

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,22 +19,25 @@ import torch
 from lightning_fabric import Fabric
 
 from mirl import __version__
+from mirl.data.pairs import fingerprint
 from mirl.data.patches import load_training_data, validation_examples
 from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
+from mirl.files import write_bytes
 from mirl.layers import parameters
 from mirl.lottery.prune import (
     Masks,
     dense_masks,
+    describe_masks,
     empty_layers,
     initial_scales,
     plan_levels,
-    prunable_parameters,
     scores,
     shrink_masks,
 )  # fmt: skip
 from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks
-from mirl.lottery.train import Listener, Setting, Stopped, Validation, arrays_of, train
+from mirl.lottery.state import arrays_of
+from mirl.lottery.train import Listener, Setting, Stopped, train
 from mirl.network.promptir import PromptIR, initialise
 from mirl.recipe import Recipe, network_from_dict, to_dict
 from mirl.ticket import Ticket, write_ticket
@@ -51,19 +54,13 @@ class SearchResult:
     step: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """Where the run stands: `describe` is told of a new level, `warn` of emptied layers, `update` of each log line."""
 
     describe: Callable[[str], None] = lambda text: None
     update: Listener = lambda step, steps, values: None
     warn: Callable[[str], None] = lambda text: None
-    step: int = field(default=0, init=False)
-
-    def __call__(self, step: int, steps: int, values: Any) -> None:
-        """Take the progress of a training."""
-        self.step = step
-        self.update(step, steps, values)
 
 
 def search(
@@ -89,14 +86,15 @@ def search(
     folder, progress = RunFolder(Path(run)), progress or Progress()
     plan = plan_levels(recipe.network, recipe.prune)
     with folder.lock():
-        folder.check(recipe, _name_data(data))
+        described = name_data(data)
+        folder.check(recipe, described)
         log_dir = str(folder.path / "tensorboard") if tensorboard else None
         with stop_switch(time_limit_seconds) as stop:
             setting = make_setting(
-                recipe, data, device, stop, progress, devices=devices, nodes=nodes, log_dir=log_dir, skip_bad=skip_bad,
-                checkpoint_seconds=checkpoint_seconds,
+                recipe, data, device, stop, progress.update, devices=devices, nodes=nodes, log_dir=log_dir,
+                skip_bad=skip_bad, checkpoint_seconds=checkpoint_seconds,
             )  # fmt: skip
-            folder.begin(recipe, _name_data(data))  # only now: a run begins once its data could be read
+            folder.begin(recipe, described)  # only now: a run begins once its data could be read
             level = 0
             try:
                 start = _start(recipe, folder, setting)
@@ -111,8 +109,8 @@ def search(
                         _report_empty(masks, progress)
                     progress.describe(f"level {level} of {len(plan) - 1}, density {density(recipe, masks):.1%}")
                     run_training(recipe, place, start, masks, setting, {"level": level}, first_step=recipe.rewind_step)
-            except Stopped:
-                return SearchResult(folder.path, False, len(plan), level, progress.step)
+            except Stopped as stopped:
+                return SearchResult(folder.path, False, len(plan), level, stopped.step)
         final = folder.level(len(plan) - 1)
         if not folder.ticket.exists():
             write_ticket(_ticket(recipe, final, final.record()), folder.ticket)
@@ -131,7 +129,12 @@ def run_training(
     finally:
         if setting.fabric.is_global_zero:
             timing.add(time.monotonic() - began)
-    record = {**record, **describe_masks(recipe, masks, validation), "seconds": timing.total}
+    record = {
+        **record,
+        **describe_masks(recipe.network, recipe.prune, masks),
+        "validation": validation,
+        "seconds": timing.total,
+    }
     record["steps"] = (options.get("last_step") or recipe.train.steps) - options.get("first_step", 0)
     record["recipe"], record["hashes"] = to_dict(recipe), hash_state(weights)
     if setting.fabric.is_global_zero:
@@ -147,25 +150,6 @@ def density(recipe: Recipe, masks: Masks) -> float:
     return 1 - sum(int(m.size - np.count_nonzero(m)) for m in masks.values()) / total
 
 
-def describe_masks(recipe: Recipe, masks: Masks, validation: Validation) -> dict[str, Any]:
-    """Counts and densities of a level, as level.json and the report want them."""
-    total = sum(p.size for p in parameters(recipe.network))
-    prunable = sum(p.size for p in prunable_parameters(recipe.network, recipe.prune))
-    kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-    if not masks:  # a dense control: nothing is masked, so everything prunable is there
-        kept = prunable
-    return {
-        "density": (total - prunable + kept) / total,
-        "density_prunable": kept / prunable,
-        "kept": total - prunable + kept,
-        "total": total,
-        "prunable": prunable,
-        "layers": {name: float(mask.mean()) for name, mask in masks.items()},
-        "emptied": empty_layers(masks),
-        "validation": validation,
-    }
-
-
 def make_setting(
     recipe: Recipe, data: Path | None, device: str, stop: Callable[[], bool], listener: Listener, *,
     devices: int = 1, nodes: int = 1,
@@ -178,6 +162,10 @@ def make_setting(
         raise MirlError(f"unknown device {device!r}; expected auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise MirlError("device cuda was asked for and none is found; use --device cpu")
+    if devices < 1 or nodes < 1:
+        raise MirlError(f"devices and nodes must be at least 1, found {devices} and {nodes}")
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise MirlError(f"{devices} devices were asked for and {torch.cuda.device_count()} found; lower --devices")
     fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=devices, num_nodes=nodes,
                     precision=recipe.train.precision)  # fmt: skip
     fabric.launch()
@@ -225,6 +213,7 @@ def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
         place = TrainingFolder(folder.path / "before-rewind-point")
         raw = replace(recipe, train=replace(recipe.train, ema_decay=0.0))
         state, _ = train(raw, place, state, {}, setting, last_step=recipe.rewind_step)
+        place.checkpoint.unlink(missing_ok=True)
     if setting.fabric.is_global_zero:
         folder.save_start(state)
     setting.fabric.barrier()
@@ -257,8 +246,9 @@ def _ticket(recipe: Recipe, place: TrainingFolder, record: dict[str, Any]) -> Ti
     return Ticket(network, load_arrays(place.weights)[0], load_masks(place.mask), provenance)
 
 
-def _name_data(data: Path | None) -> str:
-    return "" if data is None else str(data.resolve())
+def name_data(data: Path | None) -> dict[str, str]:
+    """Say which data a run takes: where they lie, and what they are, so that a run can be moved to another machine."""
+    return {"folder": "" if data is None else str(data.resolve()), "fingerprint": "" if data is None else fingerprint(data)}
 
 
 class _Seconds:
@@ -271,4 +261,4 @@ class _Seconds:
     def add(self, seconds: float) -> None:
         self.total += seconds
         if self.file.parent.exists():
-            self.file.write_text(f"{self.total:.3f}\n")
+            write_bytes(self.file, f"{self.total:.3f}\n".encode())

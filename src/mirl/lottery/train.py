@@ -5,7 +5,6 @@ Lightning-fabric gives device, precision and data parallelism; nothing else is h
 so a run that was stopped or killed ends with the same bytes as one that was not.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -23,12 +22,15 @@ from mirl.errors import MirlError
 from mirl.evaluate.metrics import psnr
 from mirl.files import write_json
 from mirl.image import quantise
+from mirl.lottery import metrics_log
 from mirl.lottery.prune import Masks
-from mirl.lottery.run import Arrays, TrainingFolder, hash_state, load_arrays, save_arrays, save_masks
+from mirl.lottery.run import Arrays, TrainingFolder, hash_state, save_arrays, save_masks
+from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, require_finite, rewind
 from mirl.network.promptir import PromptIR
 from mirl.recipe import Recipe, TrainConfig
 
 Validation = dict[str, dict[str, float]]
+Update = tuple[Tensor, Tensor, Tensor]  # loss and task of each sample, norm of the gradient
 
 
 class Listener(Protocol):
@@ -52,7 +54,11 @@ class Setting:
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the state is saved and the same command goes on
-    """The training stopped at a safe point because it was asked to."""
+    """The training stopped at a safe point, after `step` updates, because it was asked to."""
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -93,7 +99,7 @@ def train(
     torch.manual_seed(recipe.seed)
     network = PromptIR(recipe.network)
     mask_tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
-    _load(network, start, mask_tensors)
+    rewind(network, start, mask_tensors)
     if fabric.is_global_zero and not folder.checkpoint.exists():
         folder.path.mkdir(parents=True, exist_ok=True)
         save_masks(folder.mask, masks)
@@ -103,19 +109,20 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
     )
-    state = _State(network, optimizer, mask_tensors, config, len(recipe.tasks), first_step)
+    state = TrainState(network, optimizer, mask_tensors, config, len(recipe.tasks), first_step)
     if folder.checkpoint.exists():
-        state.restore(load_arrays(folder.checkpoint)[0])
+        state.restore(folder.checkpoint)
     if fabric.is_global_zero:
-        _trim_metrics(folder, state.step)
+        metrics_log.trim(folder, state.step)
     fabric.barrier()
     module = cast(nn.Module, torch.compile(network)) if config.compile else network
     forward, wrapped_optimizer = fabric.setup(module, optimizer)
-    writer = _event_writer(setting.log_dir, folder) if fabric.is_global_zero else None
+    writer = metrics_log.event_writer(setting.log_dir, folder) if fabric.is_global_zero else None
     share = config.batch // fabric.world_size
     loss_weights = torch.tensor([task.loss for task in recipe.tasks], device=fabric.device)
     check_every = 1 if fabric.device.type == "cpu" else config.log_every
-    pending: list[tuple[Tensor, Tensor]] = []
+    pending: list[Update] = []
+    clip = config.clip_norm or math.inf
     clock = _Clock()
     try:
         while state.step < last:
@@ -126,12 +133,11 @@ def train(
             per_sample = (forward(batch.degraded).float() - batch.clean).abs().mean(dim=(1, 2, 3))
             fabric.backward((per_sample * loss_weights[batch.task]).mean())
             state.mask_gradients()
-            if config.clip_norm > 0:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm, foreach=True)
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), clip, foreach=True)
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad()
             state.after_step()
-            pending.append((per_sample.detach(), batch.task))
+            pending.append((per_sample.detach(), batch.task, norm))
             clock.patches += share * fabric.world_size
             at_log = state.step % config.log_every == 0 or state.step == last
             validate_now = config.validate_every > 0 and state.step % config.validate_every == 0 and state.step < last
@@ -146,21 +152,25 @@ def train(
                     "step": state.step,
                     "validation": {k: v["psnr"] for k, v in scores.items()},
                 }
-                _append(folder, line, writer)
-            stop = fabric.broadcast(setting.stop()) if fabric.world_size > 1 else setting.stop()
-            if state.step < last and (stop or clock.since_checkpoint() >= setting.checkpoint_seconds):
+                metrics_log.append(folder, line, writer)
+            stop, due = setting.stop(), clock.since_checkpoint() >= setting.checkpoint_seconds
+            if fabric.world_size > 1:  # one clock decides for all, now and then: asking costs a round trip
+                asked = state.step % check_every == 0
+                stop, due = fabric.broadcast((stop, due)) if asked else (False, False)
+            if state.step < last and (stop or due):
                 _collect(fabric, recipe, state, pending)
                 if fabric.is_global_zero:
-                    save_arrays(folder.checkpoint, state.arrays())
+                    state.save(folder.checkpoint)
                 fabric.barrier()
                 clock.checkpointed()
                 if stop:
-                    raise Stopped
+                    raise Stopped(state.step)
     finally:
         if writer is not None:
             writer.close()
     final = state.final()
     require_exact_zeros(final, masks)
+    require_finite(final)
     if fabric.is_global_zero:
         save_arrays(folder.weights, final)
     scores = validate(network, setting.validation, fabric, state.averaged()) if fabric.is_global_zero else {}
@@ -191,90 +201,6 @@ def validate(
     }
 
 
-def arrays_of(network: nn.Module) -> Arrays:
-    """Copy every parameter to numpy, by name."""
-    return {name: value.detach().cpu().numpy().copy() for name, value in network.named_parameters()}
-
-
-def require_exact_zeros(weights: Arrays, masks: Masks) -> None:
-    """Raise MirlError, naming tensor and position, unless every pruned weight is exactly 0.0."""
-    for name, mask in masks.items():
-        wrong = np.argwhere((weights[name] != 0) & ~mask)
-        if wrong.size:
-            index = tuple(int(i) for i in wrong[0])
-            raise MirlError(f"{name}{list(index)} is {weights[name][index]} where the mask says pruned")
-
-
-class _State:
-    """Everything that a checkpoint must hold, and the two masked operations."""
-
-    def __init__(self, network: PromptIR, optimizer: torch.optim.Optimizer, masks: dict[str, Tensor],
-                 config: TrainConfig, tasks: int, step: int):  # fmt: skip
-        self.network, self.optimizer, self.config = network, optimizer, config
-        self.parameters = dict(network.named_parameters())
-        self.masked: list[Tensor] = [self.parameters[name] for name in masks]
-        self.masks: list[Tensor] = [mask.to(torch.float32) for mask in masks.values()]
-        self.step = step
-        self.sums = np.zeros((tasks, 2))  # loss and samples per task since the last line of the log
-        self.latest: dict[str, float] = {}
-        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if config.ema_decay else {}
-
-    def mask_gradients(self) -> None:
-        """Zero the gradients of pruned weights before the norm is taken: dead weights must not change the step."""
-        if self.masks:
-            torch._foreach_mul_([p.grad for p in self.masked if p.grad is not None], self.masks)
-
-    def after_step(self) -> None:
-        """Zero the pruned weights, move the average, count the step."""
-        with torch.no_grad():
-            if self.masks:
-                torch._foreach_mul_(self.masked, self.masks)
-            self.step += 1
-            if self.average:
-                decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-                torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
-
-    def averaged(self) -> dict[str, Tensor] | None:
-        """The moving average of the weights, or None when the recipe has none."""
-        return self.average or None
-
-    def final(self) -> Arrays:
-        """The weights the training is judged by."""
-        source: Mapping[str, Tensor] = self.average or self.parameters
-        return {name: value.detach().cpu().numpy().copy() for name, value in source.items()}
-
-    def arrays(self) -> Arrays:
-        """Flatten into named tensors."""
-        result: Arrays = {"step": np.array([self.step]), "sums": self.sums}
-        for name, parameter in self.parameters.items():
-            moments = self.optimizer.state[parameter]
-            result[f"weight/{name}"] = parameter.detach().cpu().numpy()
-            for key in ("exp_avg", "exp_avg_sq", "step"):
-                result[f"{key}/{name}"] = np.atleast_1d(moments[key].cpu().numpy())
-            if self.average:
-                result[f"average/{name}"] = self.average[name].cpu().numpy()
-        return result
-
-    def restore(self, arrays: Arrays) -> None:
-        """Take back what `arrays` gave. Raises MirlError when the checkpoint is of another network."""
-        try:
-            self.step, self.sums = int(arrays["step"][0]), arrays["sums"].copy()
-            with torch.no_grad():
-                for name, parameter in self.parameters.items():
-                    parameter.copy_(torch.from_numpy(arrays[f"weight/{name}"]))
-                    self.optimizer.state[parameter] = {
-                        "step": torch.tensor(float(arrays[f"step/{name}"][0])),
-                        "exp_avg": torch.from_numpy(arrays[f"exp_avg/{name}"]).to(parameter.device),
-                        "exp_avg_sq": torch.from_numpy(arrays[f"exp_avg_sq/{name}"]).to(parameter.device),
-                    }
-                    if self.average:
-                        self.average[name].copy_(torch.from_numpy(arrays[f"average/{name}"]))
-        except (KeyError, RuntimeError) as error:
-            raise MirlError(
-                f"the checkpoint does not fit the network: {error}; delete it to train the level anew"
-            ) from error
-
-
 class _Clock:
     """Rates and the age of the last checkpoint."""
 
@@ -292,20 +218,13 @@ class _Clock:
         self.saved = time.monotonic()
 
 
-def _load(network: PromptIR, start: Arrays, masks: dict[str, Tensor]) -> None:
-    """Put every tensor back to its value at the rewind point, then take out what is pruned."""
-    network.load_state_dict({name: torch.from_numpy(value) for name, value in start.items()})
-    with torch.no_grad():
-        for name, mask in masks.items():
-            network.get_parameter(name).masked_fill_(~mask, 0.0)
-
-
-def _collect(fabric: Fabric, recipe: Recipe, state: _State, pending: list[tuple[Tensor, Tensor]]) -> None:
-    """Add the losses of the last steps to the sums of the log. Raises MirlError at the first that is not finite."""
+def _collect(fabric: Fabric, recipe: Recipe, state: TrainState, pending: list[Update]) -> None:
+    """Add the losses of the last updates to the sums of the log. Raises MirlError at the first that is not finite."""
     if not pending:
         return
-    losses = torch.stack([loss for loss, _ in pending])
-    tasks = torch.stack([task for _, task in pending])
+    losses = torch.stack([loss for loss, _, _ in pending])
+    tasks = torch.stack([task for _, task, _ in pending])
+    norms = torch.stack([norm for _, _, norm in pending]).cpu().numpy()
     first = state.step - len(pending)
     pending.clear()
     if fabric.world_size > 1:
@@ -319,12 +238,19 @@ def _collect(fabric: Fabric, recipe: Recipe, state: _State, pending: list[tuple[
             f"the loss became {values[row, column]} at update {first + row + 1} on {', '.join(names)}; the last good "
             "checkpoint is kept; begin anew with a lower learning rate or look at the images of that task"
         )
+    if bad_norms := np.flatnonzero(~np.isfinite(norms)).tolist():
+        row = bad_norms[0]
+        names = sorted({recipe.tasks[int(task)].task for task in which[row]})
+        raise MirlError(
+            f"the gradient became {norms[row]} at update {first + row + 1}, with {', '.join(names)} in the batch; the last "
+            "good checkpoint is kept; begin anew with a lower learning rate"
+        )
     np.add.at(state.sums[:, 0], which.reshape(-1), values.reshape(-1))
     np.add.at(state.sums[:, 1], which.reshape(-1), 1.0)
 
 
 def _log(
-    fabric: Fabric, recipe: Recipe, folder: TrainingFolder, state: _State, rate: float, writer: Any
+    fabric: Fabric, recipe: Recipe, folder: TrainingFolder, state: TrainState, rate: float, writer: Any
 ) -> None:  # fmt: skip
     """Write the means since the last line."""
     seen = {t.task: (s, n) for t, (s, n) in zip(recipe.tasks, state.sums.tolist(), strict=True) if n}
@@ -333,39 +259,4 @@ def _log(
     state.sums[:] = 0
     if fabric.is_global_zero:
         losses = {task: total / count for task, (total, count) in seen.items()}
-        _append(folder, {"step": state.step, **state.latest, "losses": losses}, writer)
-
-
-def _append(folder: TrainingFolder, line: dict[str, Any], writer: Any) -> None:
-    with folder.metrics.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    if writer is not None:
-        flat = {k: v for k, v in line.items() if k != "step" and not isinstance(v, dict)}
-        for group in (g for g in ("losses", "validation") if g in line):
-            flat |= {f"{group}/{task}": value for task, value in line[group].items()}
-        for name, value in flat.items():
-            writer.add_scalar(name, value, line["step"])
-
-
-def _trim_metrics(folder: TrainingFolder, step: int) -> None:
-    """Drop lines written after the checkpoint that the training goes on from."""
-    if not folder.metrics.exists():
-        return
-    kept = []
-    for text in folder.metrics.read_text().splitlines():
-        try:
-            if json.loads(text)["step"] <= step and step:
-                kept.append(text)
-        except (ValueError, KeyError):
-            continue  # the half line of a killed process
-    folder.metrics.write_text("".join(text + "\n" for text in kept))
-
-
-def _event_writer(log_dir: str | None, folder: TrainingFolder) -> Any:
-    if log_dir is None:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MirlError("TensorBoard is not installed; pip install 'mirl[tensorboard]'") from error
-    return SummaryWriter(f"{log_dir}/{folder.path.name}")
+        metrics_log.append(folder, {"step": state.step, **state.latest, "losses": losses}, writer)
