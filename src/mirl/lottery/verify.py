@@ -1,47 +1,40 @@
-"""The audit: every claim about a run, checked from its files alone. No torch, nothing of the training is trusted.
+"""The audit: every claim about a run, checked from its files alone. Nothing of the training is trusted.
 
 A rewind is proved by hashes: the training wrote the hash of each tensor right after it had put the network back; here
-start x mask is computed from the files and must hash to the same.
+start x mask is computed from the files and must hash to the same. Each mask is proved by pruning again. Torch is needed for
+one thing only, to draw the initial values again from the seed; without it a note says that this was not checked.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mirl.errors import MirlError
 from mirl.files import read_json
-from mirl.layers import parameters
-from mirl.lottery.prune import Masks, plan_levels, prunable_parameters
-from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks
-from mirl.recipe import Recipe, recipe_from_dict, to_dict
-from mirl.ticket import Ticket, read_ticket
+from mirl.lottery.audit import (
+    Audit,
+    Training,
+    count_kept,
+    initial_values,
+    masked_shapes,
+    metrics,
+    read_masks,
+    read_tensors,
+    rewound,
+    same_hashes,
+    same_masks,
+    shapes_of,
+    ticket_counts,
+    trained,
+)
+from mirl.lottery.audit_controls import Finished, audit_control
+from mirl.lottery.prune import Masks, dense_masks, describe_masks, initial_scales, plan_levels, scores, shrink_masks
+from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state
+from mirl.recipe import Recipe, recipe_from_dict
+from mirl.ticket import read_ticket
 
-# Which tensors a control puts back to the run's own rewind point; kinds not named here start elsewhere.
-_REWOUND_CONTROLS = ("shuffle", "random", "oneshot", "dense", "partial-reset")
-
-
-@dataclass
-class Audit:
-    """What was found: `problems` names each broken invariant, file and tensor; `levels` is the table."""
-
-    levels: list[dict[str, Any]] = field(default_factory=list)
-    controls: list[dict[str, Any]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    finished: bool = True
-
-    @property
-    def ok(self) -> bool:
-        """Whether every invariant held."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON of `mirl verify` (shared interface)."""
-        return {"ok": self.ok, "finished": self.finished, "levels": self.levels, "controls": self.controls,
-                "problems": self.problems}  # fmt: skip
+__all__ = ["Audit", "verify", "verify_run"]
 
 
 def verify(target: Path) -> Audit:
@@ -49,9 +42,14 @@ def verify(target: Path) -> Audit:
     target = Path(target)
     if target.is_dir():
         return verify_run(target)
-    ticket = read_ticket(target)
-    audit = Audit()
-    _audit_ticket_counts(audit, ticket, str(target))
+    ticket, audit = read_ticket(target), Audit()
+    ticket_counts(audit, ticket, str(target))
+    if "recipe" in ticket.provenance:
+        recipe = audit.attempt(str(target), lambda: recipe_from_dict(ticket.provenance["recipe"]))
+        if recipe is not None:
+            audit.require(recipe.network == ticket.network, f"{target} is of another network than the recipe it claims")
+            tasks = tuple(share.task for share in recipe.tasks)
+            audit.require(ticket.tasks == tasks, f"{target} claims the tasks {ticket.tasks}, its recipe has {tasks}")
     audit.levels.append({"level": ticket.provenance.get("level"), "density": ticket.density, "zeros_exact": True})
     return audit
 
@@ -61,204 +59,148 @@ def verify_run(path: Path) -> Audit:
     run, audit = RunFolder(path), Audit()
     recipe = run.recipe()
     plan = plan_levels(recipe.network, recipe.prune)
-    if not run.started:
-        raise MirlError(f"{path}: the search has not made its rewind point yet; run `mirl search` first")
+    audit.attempt("recipe.json", run.data)
     start = _start(audit, run, recipe)
-    before: Masks | None = None
+    _order(audit, run, len(plan))
+    before = _Before(dense_masks(recipe.network, recipe.prune) if start is not None else None, None)
+    first: Arrays | None = None
+    previous = before
     for level, keep in enumerate(plan):
-        place = run.level(level)
-        if not place.mask.exists():
-            audit.finished = False
-            break
-        before = _level(audit, recipe, place, start, before, level, keep)
-        if not place.done:
-            audit.finished = False
-    if unexpected := sorted(
-        p.name for p in path.glob("level-*") if p.name not in {f"level-{n:02d}" for n in range(len(plan))}
-    ):
-        audit.problems.append(f"{unexpected[0]}: the recipe has no such level")
-    if audit.finished:
+        previous, before = before, _level(audit, recipe, run.level(level), start, before, level, keep)
+        first = before.weights if level == 0 else first
+    if audit.finished and run.ticket.exists():
         final = run.level(len(plan) - 1)
-        if not run.ticket.exists():
-            audit.problems.append("ticket.mirl is missing")
-        elif run.ticket.read_bytes() != final.ticket.read_bytes():
-            audit.problems.append(f"ticket.mirl is not the ticket of {final.path.name}")
-        for folder in sorted((path / "controls").glob("*/control.json")):
-            _control(audit, recipe, run.control(folder.parent.name), start, before or {})
+        same = final.ticket.exists() and run.ticket.read_bytes() == final.ticket.read_bytes()
+        audit.require(same, f"ticket.mirl is not the ticket of {final.path.name}")
+    latest = before.weights if len(plan) == 1 else previous.weights
+    finished = Finished(recipe, len(plan), start, before.masks, first, latest)
+    for place in _controls(run):
+        audit_control(audit, finished, place)
     return audit
 
 
-def _start(audit: Audit, run: RunFolder, recipe: Recipe) -> Arrays:
-    """The rewind point must hash to what was written when it was made, and be the network's."""
-    start = load_arrays(run.start)[0]
-    recorded = read_json(run.path / "start.json", "the hashes of the rewind point", dict)
-    _compare_hashes(audit, "start.safetensors", hash_state(start), recorded)
-    shapes = {p.name: p.shape for p in parameters(recipe.network)}
-    if {n: v.shape for n, v in start.items()} != shapes:
-        raise MirlError(f"{run.start}: its tensors are not those of the recipe's network; the run folder is mixed up")
+class _Before:
+    """What a level is pruned from: masks and trained weights of the level before, each None when nobody knows them."""
+
+    def __init__(self, masks: Masks | None, weights: Arrays | None):
+        self.masks, self.weights = masks, weights
+
+
+def _controls(run: RunFolder) -> list[TrainingFolder]:
+    """Every folder of a control, ended or not."""
+    folder = run.path / "controls"
+    return [run.control(p.name) for p in sorted(folder.iterdir()) if p.name[0] != "."] if folder.is_dir() else []
+
+
+def _order(audit: Audit, run: RunFolder, levels: int) -> None:
+    """A level must have ended before the next begins, and all of them before the ticket and the controls."""
+    names = [run.level(level).path.name for level in range(levels)]
+    found = sorted(p.name for p in run.path.glob("level-*"))
+    for name in found:
+        audit.require(name in names, f"{name}: the recipe has no such level")
+    after = ["ticket.mirl"] if run.ticket.exists() else []
+    after += [f"controls/{place.path.name}" for place in _controls(run)]
+    if not run.started:
+        audit.finished = False
+        audit.notes.append("the search has not made its rewind point yet")
+        later = next(iter(found + after), None)
+        audit.require(later is None, f"start.json is missing though {later} is there")
+    for level in range(levels):
+        place = run.level(level)
+        if place.done:
+            continue
+        audit.finished = False
+        later = next((name for name in [*names[level + 1 :], *after] if name in after or name in found), None)
+        state = f"has no {place.marker}" if place.path.exists() else "is missing"
+        audit.require(later is None, f"{place.path.name} {state} though {later} is there")
+    if audit.finished:
+        audit.require(run.ticket.exists(), "ticket.mirl is missing; the same `mirl search` writes it again")
+
+
+def _start(audit: Audit, run: RunFolder, recipe: Recipe) -> Arrays | None:
+    """The rewind point must hash to what was written when it was made, and be what the recipe's seed gives."""
+    if not run.started and not run.start.exists():
+        return None
+    start = read_tensors(audit, "start.safetensors", run.start, shapes_of(recipe.network))
+    if start is None:
+        return None
+    if run.started:
+        file = run.path / "start.json"
+        recorded = audit.read("start.json", file, lambda path: read_json(path, "the hashes of the rewind point", dict))
+        same_hashes(audit, "start.safetensors", hash_state(start), recorded)
+    drawn = initial_values(recipe.network, recipe.seed)
+    if drawn is None:
+        audit.notes.append("torch is not installed: not checked whether the initial values are those of the recipe's seed")
+    if recipe.rewind_step:
+        raw = replace(recipe, train=replace(recipe.train, ema_decay=0.0))
+        place = TrainingFolder(run.path / "before-rewind-point")
+        training = Training(place, place.path.name, raw, 0, recipe.rewind_step)
+        read_masks(audit, f"{place.path.name}/mask.safetensors", place.mask, {})
+        if drawn is not None:
+            rewound(audit, training, drawn, {})
+        metrics(audit, training)
+        drawn = trained(audit, training, {})[2]
+        if drawn is None:
+            audit.require(place.weights.exists(), f"{place.path.name}/weights.safetensors is missing")
+    for name in sorted(drawn or {}):
+        origin = "before-rewind-point/weights.safetensors" if recipe.rewind_step else f"seed {recipe.seed}"
+        same = drawn is not None and np.array_equal(start[name], drawn[name])
+        audit.require(same, f"start.safetensors: {name} is not that of {origin}")
     return start
 
 
 def _level(
-    audit: Audit,
-    recipe: Recipe,
-    place: TrainingFolder,
-    start: Arrays,
-    before: Masks | None,
-    level: int,
-    keep: int,
-) -> Masks:
-    """Check one level; returns its masks for the next."""
+    audit: Audit, recipe: Recipe, place: TrainingFolder, start: Arrays | None, before: _Before, level: int, keep: int
+) -> _Before:
+    """Check one level, begun or ended; returns its masks and weights for the next."""
     name, problems = place.path.name, len(audit.problems)
-    masks = load_masks(place.mask)
-    expected = {p.name: p.shape for p in prunable_parameters(recipe.network, recipe.prune)}
-    if {n: m.shape for n, m in masks.items()} != expected:
-        raise MirlError(f"{place.mask}: its masks are not those of the recipe's prunable tensors")
-    count = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-    if count != keep:
-        audit.problems.append(f"{name}/mask.safetensors keeps {count} weights, the recipe's plan says {keep}")
-    nested = True
-    for tensor, mask in masks.items():
-        if before is not None and (revived := np.argwhere(mask & ~before[tensor])).size:
-            nested = False
-            audit.problems.append(
-                f"{name}/mask.safetensors: {tensor}{revived[0].tolist()} is alive again after it was pruned"
-            )
-    row: dict[str, Any] = {
-        "level": level,
-        "density": (sum(v.size for v in start.values()) - sum(m.size for m in masks.values()) + count)
-        / sum(v.size for v in start.values()),
-        "nested": nested,
-        "counts_exact": count == keep,
-    }
-    row["rewound"] = _rewound(audit, place, start, masks)
-    row["zeros_exact"], row["hashes_match"] = _weights(audit, recipe, place, masks)
+    written = {p.name for p in place.path.iterdir() if p.name[0] != "."} if place.path.is_dir() else set()
+    if not written - {"seconds.txt"}:
+        return _Before(None, None)
+    expected = _pruned(audit, recipe, name, start, before, level, keep)
+    masks = read_masks(audit, f"{name}/mask.safetensors", place.mask, masked_shapes(recipe))
+    row: dict[str, Any] = {"level": level, "nested": masks is not None, "counts_exact": masks is not None}
+    if masks is None:
+        masks = expected
+    else:
+        row["nested"], row["counts_exact"] = _masks(audit, name, masks, before, expected, keep)
+    if masks is None:
+        return _Before(None, None)
+    row["density"] = describe_masks(recipe.network, recipe.prune, masks)["density"]
+    training = Training(place, name, recipe, recipe.rewind_step, recipe.train.steps, {"level": level})
+    begun = written - {"seconds.txt", "mask.safetensors"}  # nothing but the mask: killed before the first update
+    row["rewound"] = rewound(audit, training, start, masks) if begun else None
+    row["zeros_exact"], row["hashes_match"], weights = trained(audit, training, masks)
     row["ok"] = len(audit.problems) == problems
     audit.levels.append(row)
-    return masks
+    return _Before(masks, weights if place.done else None)
 
 
-def _rewound(audit: Audit, place: TrainingFolder, start: Arrays, masks: Masks, warm: frozenset[str] = frozenset()) -> bool:
-    """The state right after the rewind must hash to start x mask, tensor by tensor."""
-    if not place.rewound.exists():
-        audit.problems.append(f"{place.path.name}/rewound.json is missing")
-        return False
-    recorded = read_json(place.rewound, "the hashes after a rewind", lambda value: dict(value["tensors"]))
-    back = {
-        name: np.where(masks[name], value, np.float32(0)) if name in masks else value
-        for name, value in start.items()
-        if name not in warm
-    }
-    return _compare_hashes(audit, f"{place.path.name}: state after the rewind", hash_state(back),
-                           {n: h for n, h in recorded.items() if n not in warm})  # fmt: skip
+def _pruned(
+    audit: Audit, recipe: Recipe, name: str, start: Arrays | None, before: _Before, level: int, keep: int
+) -> Masks | None:
+    """Prune again: the masks that the level before and the recipe's score give, or None when its files are not there."""
+    if level == 0:
+        return before.masks
+    masks, weights = before.masks, before.weights
+    if masks is None or weights is None or start is None:
+        return None
+
+    def prune_again() -> Masks:
+        scales = initial_scales(start, recipe.network, recipe.prune)
+        return shrink_masks(masks, scores(weights, scales, recipe.network, recipe.prune), keep, recipe.prune)
+
+    return audit.attempt(f"{name}: its masks cannot follow from the level before", prune_again)
 
 
-def _weights(audit: Audit, recipe: Recipe, place: TrainingFolder, masks: Masks) -> tuple[bool, bool]:
-    """Zeros in every checkpoint, and for a finished level hashes, finite values, counts and its ticket."""
-    zeros, match = True, True
-    if place.checkpoint.exists():
-        halfway = load_arrays(place.checkpoint)[0]
-        for prefix in ("weight/", "exp_avg/", "average/"):
-            part = {n.removeprefix(prefix): v for n, v in halfway.items() if n.startswith(prefix)}
-            zeros &= _zeros(audit, f"{place.path.name}/checkpoint.safetensors {prefix}", part, masks)
-    if not place.done:
-        return zeros, match
-    record, weights = place.record(), load_arrays(place.weights)[0]
-    file = f"{place.path.name}/weights.safetensors"
-    zeros &= _zeros(audit, f"{file}: ", weights, masks)
-    match &= _compare_hashes(audit, file, hash_state(weights), dict(record.get("hashes", {})))
-    for tensor, value in weights.items():
-        if not np.all(np.isfinite(value)):
-            audit.problems.append(f"{file}: {tensor} holds values that are not finite")
-    try:
-        stored = recipe_from_dict(record["recipe"])
-    except KeyError:
-        stored = None
-    if place.marker == "level.json" and stored != recipe:
-        audit.problems.append(f"{place.path.name}/level.json was trained with another recipe than recipe.json")
-    _level_ticket(audit, place, weights, masks, record)
-    _metrics(audit, place, record)
-    return zeros, match
-
-
-def _level_ticket(audit: Audit, place: TrainingFolder, weights: Arrays, masks: Masks, record: Mapping[str, Any]) -> None:
-    """The ticket must hold the same masks and, within its precision, the same weights; the counts must be the record's."""
-    name = f"{place.path.name}/ticket.mirl"
-    try:
-        ticket = read_ticket(place.ticket)
-    except MirlError as error:
-        audit.problems.append(str(error))
-        return
-    _audit_ticket_counts(audit, ticket, name)
-    if ticket.kept != record.get("kept"):
-        audit.problems.append(f"{name} keeps {ticket.kept} parameters, {place.marker} says {record.get('kept')}")
-    if set(ticket.masks) != set(masks) or any(np.any(ticket.masks[n] != m) for n, m in masks.items()):
-        audit.problems.append(f"{name}: its masks are not those of mask.safetensors")
-    for tensor, value in weights.items():
-        if not np.allclose(ticket.weights.get(tensor, np.nan), value, rtol=1e-3, atol=6e-8):
-            audit.problems.append(f"{name}: {tensor} is not the trained one")
-
-
-def _audit_ticket_counts(audit: Audit, ticket: Ticket, name: str) -> None:
-    """What the provenance claims must be what the masks say."""
-    claimed = ticket.provenance.get("density")
-    if not isinstance(claimed, int | float) or abs(claimed - ticket.density) > 1e-9:
-        audit.problems.append(f"{name} claims density {claimed}, its masks give {ticket.density}")
-
-
-def _metrics(audit: Audit, place: TrainingFolder, record: Mapping[str, Any]) -> None:
-    """A finished training has logged its last update and only finite losses."""
-    try:
-        lines = [json.loads(text) for text in place.metrics.read_text().splitlines()]
-        losses = [line["loss"] for line in lines if "loss" in line]
-        last = max(line["step"] for line in lines)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        audit.problems.append(f"{place.path.name}/metrics.jsonl cannot be read: {error}")
-        return
-    first = read_json(place.rewound, "the hashes after a rewind", lambda value: int(value["first_step"]))
-    if last != first + record.get("steps", -1) or not np.all(np.isfinite(losses)):
-        end = first + record.get("steps", -1)
-        audit.problems.append(f"{place.path.name}/metrics.jsonl ends at update {last}, expected {end} "
-                              "with finite losses")  # fmt: skip
-
-
-def _control(audit: Audit, recipe: Recipe, place: TrainingFolder, start: Arrays, ticket_masks: Masks) -> None:
-    """A control keeps as many weights as the ticket (unless dense), with exact zeros, from the start its kind says."""
-    problems, record, masks = len(audit.problems), place.record(), load_masks(place.mask)
-    kind = record.get("kind")
-    row: dict[str, Any] = {"control": place.path.name}
-    if kind not in ("dense", "dense-small"):
-        counts = [sum(int(np.count_nonzero(m)) for m in group.values()) for group in (masks, ticket_masks)]
-        row["counts_exact"] = counts[0] == counts[1]
-        if counts[0] != counts[1]:
-            audit.problems.append(f"controls/{place.path.name} keeps {counts[0]} weights, the ticket {counts[1]}")
-    if kind in _REWOUND_CONTROLS:
-        warm = {p.name for p in parameters(recipe.network) if p.kind in ("prompt", "temperature")}
-        row["rewound"] = _rewound(audit, place, start, masks, frozenset(warm) if kind == "partial-reset" else frozenset())
-    row["zeros_exact"], row["hashes_match"] = _weights(audit, recipe, place, masks)
-    stored = recipe_from_dict(record["recipe"])
-    if to_dict(stored.prune) != to_dict(recipe.prune) or stored.tasks != recipe.tasks:
-        audit.problems.append(f"controls/{place.path.name} was trained with other pruning or tasks than the run")
-    row["ok"] = len(audit.problems) == problems
-    audit.controls.append(row)
-
-
-def _zeros(audit: Audit, where: str, weights: Mapping[str, Any], masks: Masks) -> bool:
-    """Name every tensor that is not exactly zero where pruned, with the first position."""
-    ok = True
+def _masks(audit: Audit, name: str, masks: Masks, before: _Before, expected: Masks | None, keep: int) -> tuple[bool, bool]:
+    """Masks only shrink, keep the planned number, and are exactly what the score takes."""
+    file, count, nested, old = f"{name}/mask.safetensors", count_kept(masks), True, before.masks
+    counted = audit.require(count == keep, f"{file} keeps {count} weights, the recipe's plan says {keep}")
     for tensor, mask in masks.items():
-        if tensor not in weights:
-            continue
-        wrong = np.argwhere((weights[tensor].reshape(mask.shape) != 0) & ~mask)
-        if wrong.size:
-            ok = False
-            value = weights[tensor].reshape(mask.shape)[tuple(wrong[0])]
-            audit.problems.append(f"{where}{tensor}{wrong[0].tolist()} is {value} where the mask says pruned")
-    return ok
-
-
-def _compare_hashes(audit: Audit, where: str, found: Mapping[str, str], recorded: Mapping[str, str]) -> bool:
-    """Name every tensor whose hash is not the recorded one."""
-    wrong = sorted(n for n in {*found, *recorded} if found.get(n) != recorded.get(n))
-    audit.problems += [f"{where}: {tensor} is not what was recorded (hash differs)" for tensor in wrong]
-    return not wrong
+        if old is not None and (revived := np.argwhere(mask & ~old[tensor])).size:
+            problem = f"{file}: {tensor}{revived[0].tolist()} is alive again after it was pruned"
+            nested = audit.require(False, problem)
+    if expected is not None:
+        same_masks(audit, file, masks, expected, "what the recipe's score keeps of the level before")
+    return nested, counted

@@ -1,0 +1,147 @@
+"""The audit of a control: one thing differs from the ticket's training, the one its name says, and nothing else."""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mirl.layers import parameters
+from mirl.lottery.audit import (
+    Audit,
+    Training,
+    count_kept,
+    initial_values,
+    masked_shapes,
+    read_masks,
+    rewound,
+    same_masks,
+    trained,
+)
+from mirl.lottery.budget import Budget, budgeted, narrower
+from mirl.lottery.prune import Masks, dense_masks, describe_masks, initial_scales, plan_levels, scores, shrink_masks
+from mirl.lottery.run import Arrays, TrainingFolder
+from mirl.recipe import Recipe
+
+_DENSE = ("dense", "dense-small")
+_FROM_INITIAL_VALUES = ("reinit", "dense-small")
+_REWOUND = ("shuffle", "random", "oneshot", "dense", "partial-reset")  # their start is the run's own rewind point
+_KINDS = (*_REWOUND, *_FROM_INITIAL_VALUES, "finetune", "lr-rewind")
+_NAME = re.compile(rf"({'|'.join(sorted(_KINDS, key=len, reverse=True))})(-total)?(?:-seed([1-9][0-9]*))?")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What controls begin from; each None when its file cannot be read.
+
+    `first` are the weights of level 0, `latest` those that the ticket's masks were taken from.
+    """
+
+    recipe: Recipe
+    levels: int
+    start: Arrays | None
+    masks: Masks | None
+    first: Arrays | None
+    latest: Arrays | None
+
+
+def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
+    """Check the files of one control, ended or not, against what its folder's name says."""
+    where, problems = f"controls/{place.path.name}", len(audit.problems)
+    named = _NAME.fullmatch(place.path.name)
+    if not named:
+        audit.problems.append(f"{where} is no control that mirl knows")
+        return
+    kind, seed = named[1], int(named[3] or 0)
+    budget: Budget = "total" if named[2] else "level"
+    written = {p.name for p in place.path.iterdir() if p.name[0] != "."} if place.path.is_dir() else set()
+    if not place.done:
+        audit.notes.append(f"{where} has not ended")
+        if not written - {"seconds.txt"}:
+            return
+    recipe = audit.attempt(where, lambda: _recipe(run, kind, budget))
+    if recipe is None:
+        return
+    masks = read_masks(audit, f"{where}/mask.safetensors", place.mask, {} if kind in _DENSE else masked_shapes(recipe))
+    if masks is None:
+        return
+    row: dict[str, Any] = {"control": place.path.name}
+    if kind not in _DENSE and run.masks is not None:
+        row["counts_exact"] = _masks(audit, run, kind, where, masks)
+    first_step = 0 if kind in _FROM_INITIAL_VALUES else recipe.rewind_step
+    labels = {"kind": kind, "seed": seed, "budget": budget}
+    training = Training(place, where, recipe, first_step, recipe.train.steps, labels)
+    if written - {"seconds.txt", "mask.safetensors"}:
+        begin = audit.attempt(where, lambda: _start(run, recipe, kind, seed))
+        if begin is None and kind in _FROM_INITIAL_VALUES:
+            audit.notes.append(f"{where}: torch is not installed: not checked whether it began from the values of its seed")
+        same = rewound(audit, training, begin, masks)
+        row["start_exact"] = None if begin is None else same
+        if kind in _REWOUND:
+            row["rewound"] = row["start_exact"]
+    row["zeros_exact"], row["hashes_match"], _ = trained(audit, training, masks)
+    if kind == "finetune" and place.done:
+        _constant_rate(audit, training)
+    row["ok"] = len(audit.problems) == problems
+    audit.controls.append(row)
+
+
+def _recipe(run: Finished, kind: str, budget: Budget) -> Recipe:
+    """The run's recipe, with the control's budget, and for dense-small with the network that the ticket's count allows."""
+    recipe = run.recipe
+    if kind == "dense-small":
+        kept = describe_masks(recipe.network, recipe.prune, run.masks or {})["kept"]
+        recipe = replace(recipe, network=narrower(recipe.network, kept))
+    return budgeted(recipe, budget, run.levels)
+
+
+def _masks(audit: Audit, run: Finished, kind: str, where: str, masks: Masks) -> bool:
+    """Masks are the ticket's, or differ from it as the kind says; the count is always the ticket's."""
+    ticket, file = run.masks or {}, f"{where}/mask.safetensors"
+    counts = count_kept(masks), count_kept(ticket)
+    counted = audit.require(counts[0] == counts[1], f"{file} keeps {counts[0]} weights, the ticket {counts[1]}")
+    if kind == "oneshot":
+        expected = audit.attempt(where, lambda: _oneshot(run))
+        if expected is not None:
+            same_masks(audit, file, masks, expected, "what pruning level 0 at once keeps")
+    elif kind not in ("shuffle", "random"):
+        same_masks(audit, file, masks, ticket, "the ticket's mask")
+    elif count_kept(ticket) < sum(mask.size for mask in ticket.values()):
+        same = all(np.array_equal(masks[name], mask) for name, mask in ticket.items())
+        audit.require(not same, f"{file} holds the ticket's own masks, expected a {kind} choice")
+    for name in sorted(ticket) if kind == "shuffle" else ():
+        found, own = int(masks[name].sum()), int(ticket[name].sum())
+        counted &= audit.require(found == own, f"{file}: {name} keeps {found} weights, the ticket {own}")
+    return counted
+
+
+def _oneshot(run: Finished) -> Masks | None:
+    """Prune the weights of level 0 to the ticket's count at once; None when they cannot be read."""
+    network, prune = run.recipe.network, run.recipe.prune
+    if run.start is None or run.first is None:
+        return None
+    ranking = scores(run.first, initial_scales(run.start, network, prune), network, prune)
+    return shrink_masks(dense_masks(network, prune), ranking, plan_levels(network, prune)[-1], prune)
+
+
+def _start(run: Finished, recipe: Recipe, kind: str, seed: int) -> Arrays | None:
+    """What the control's first update begins from, before its masks; None when it cannot be known here."""
+    if kind in ("finetune", "lr-rewind"):
+        return run.latest
+    if kind == "reinit":
+        return initial_values(recipe.network, recipe.seed + 1_000_003 * (seed + 1))
+    if kind == "dense-small":
+        return initial_values(recipe.network, recipe.seed + seed)
+    if kind != "partial-reset" or run.start is None or run.latest is None:
+        return run.start
+    warm = {p.name for p in parameters(recipe.network) if p.kind in ("prompt", "temperature")}
+    return {name: run.latest[name] if name in warm else value for name, value in run.start.items()}
+
+
+def _constant_rate(audit: Audit, training: Training) -> None:
+    """Fine-tuning holds the schedule's last rate."""
+    rate, file = training.recipe.train.minimum_learning_rate, f"{training.where}/metrics.jsonl"
+    lines = audit.attempt(file, lambda: [json.loads(t) for t in training.place.metrics.read_text().splitlines()])
+    rates = audit.attempt(file, lambda: {line["learning_rate"] for line in lines or [] if "loss" in line})
+    audit.require(rates is None or rates <= {rate}, f"{file}: learning rates {rates}, fine-tuning holds {rate}")
