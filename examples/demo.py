@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mirl.data.bundled import held_out_photos
 from mirl.evaluate.metrics import psnr
+from mirl.files import write_json
 from mirl.image import read_pixels
 from mirl.ticket import SHIPPED, read_ticket
 
@@ -57,6 +58,7 @@ def main() -> None:
             mirl("data", "synth", photos[0].parent, "-o", pairs, "--task", task)
     tickets = {"found": run / "ticket.mirl"} | {path.stem: path for path in sorted(SHIPPED.glob("*.mirl"))}
     table = Table("photos with", "input", *(f"ticket {name}" for name in tickets), title="mean PSNR in dB")
+    summary: dict[str, dict[str, float]] = {}
     for task in TASKS:
         source = pairs / task_folder(task) / photos[0].parent.name
         row = [mean_psnr(source / "input", source / "target")]
@@ -64,6 +66,7 @@ def main() -> None:
             target = restored / name / task
             mirl("restore", source / "input", "-o", target, "--ticket", ticket)
             row.append(mean_psnr(target, source / "target"))
+        summary[task] = dict(zip(("input", *tickets), row, strict=True))
         table.add_row(task, f"{row[0]:.2f}", *(f"{value:.2f} ({value - row[0]:+.2f})" for value in row[1:]))
     print()
     Console(width=100).print(table)
@@ -77,7 +80,10 @@ def main() -> None:
         "restored": restored,
     }.items():
         print(f"{name:9} {path}")
-    print(f"{time.monotonic() - began:.0f} s")
+    seconds = time.monotonic() - began
+    facts = {"command": "make demo", "density": found.density, "seconds": seconds, "mean_psnr_db": summary}
+    write_json(out / "summary.json", facts)
+    print(f"{seconds:.0f} s")
 
 
 def task_folder(task: str) -> str:

@@ -146,12 +146,12 @@ def fits(audit: Audit, where: str, arrays: Mapping[str, Any], shapes: Shapes, ki
     return True
 
 
-def same_hashes(audit: Audit, where: str, found: Mapping[str, Any], recorded: Any) -> bool:
-    """Name every tensor whose hash is not the recorded one."""
+def same_hashes(audit: Audit, where: str, found: Mapping[str, Any], recorded: Any, by: str) -> bool:
+    """Name every tensor whose hash is not the one recorded in the file `by`."""
     if not isinstance(recorded, Mapping):
-        return audit.require(False, f"{where}: no hashes were recorded")
+        return audit.require(False, f"{where}: no hashes were recorded in {by}")
     wrong = sorted(n for n in {*found, *recorded} if found.get(n) != recorded.get(n))
-    audit.problems += [f"{where}: {tensor} is not what was recorded (hash differs)" for tensor in wrong]
+    audit.problems += [f"{where}: {tensor} is not what was recorded in {by} (hash differs)" for tensor in wrong]
     return not wrong
 
 
@@ -188,7 +188,7 @@ def rewound(audit: Audit, training: Training, begin: Arrays | None, masks: Masks
     if begin is None:
         return False
     back = hash_state(masked(begin, masks))
-    return same_hashes(audit, f"{training.where}: state after the rewind", back, written.get("tensors"))
+    return same_hashes(audit, f"{training.where}: state after the rewind", back, written.get("tensors"), "rewound.json")
 
 
 def trained(audit: Audit, training: Training, masks: Masks) -> tuple[bool, bool, Arrays | None]:
@@ -208,7 +208,7 @@ def trained(audit: Audit, training: Training, masks: Masks) -> tuple[bool, bool,
     record = audit.read(f"{where}/{place.marker}", place.path / place.marker, lambda _: place.record())
     if record is None or weights is None:
         return zeros_exact and weights is not None, False, weights
-    match &= same_hashes(audit, f"{where}/weights.safetensors", hash_state(weights), record.get("hashes"))
+    match &= same_hashes(audit, f"{where}/weights.safetensors", hash_state(weights), record.get("hashes"), place.marker)
     _record(audit, training, masks, record)
     _ticket(audit, training, masks, weights, record)
     return zeros_exact, match, weights
@@ -255,7 +255,7 @@ def _checkpoint(audit: Audit, training: Training, masks: Masks) -> tuple[bool, b
         return False, False
     arrays, metadata = read
     recorded = audit.attempt(where, lambda: json.loads(metadata["hashes"]))
-    match = recorded is not None and same_hashes(audit, where, hash_state(arrays), recorded)
+    match = recorded is not None and same_hashes(audit, where, hash_state(arrays), recorded, "its metadata")
     full = ["weight/", "exp_avg/", "exp_avg_sq/"] + (["average/"] if recipe.train.ema_decay else [])
     shapes: dict[str, tuple[int, ...]] = {p + n: shape for p in full for n, shape in training.shapes.items()}
     shapes |= {f"step/{name}": (1,) for name in training.shapes}
@@ -266,7 +266,7 @@ def _checkpoint(audit: Audit, training: Training, masks: Masks) -> tuple[bool, b
     good = len(done) == 1 and first < done[0] < training.last_step and counters["sums"].shape == (len(recipe.tasks), 2)
     audit.require(good and all(arrays[f"step/{n}"][0] == done[0] - first for n in training.shapes),
                   f"{where}: its step {done} does not lie in a training from {first} to {training.last_step}")  # fmt: skip
-    exact = [zeros(audit, f"{where} {p}", {n: arrays[p + n] for n in training.shapes}, masks) for p in full]
+    exact = [zeros(audit, f"{where}: {p}", {n: arrays[p + n] for n in training.shapes}, masks) for p in full]
     return all(exact), match
 
 

@@ -70,8 +70,10 @@ def verify_run(path: Path) -> Audit:
         first = before.weights if level == 0 else first
     if audit.finished and run.ticket.exists():
         final = run.level(len(plan) - 1)
-        same = final.ticket.exists() and run.ticket.read_bytes() == final.ticket.read_bytes()
-        audit.require(same, f"ticket.mirl is not the ticket of {final.path.name}")
+        top, own = (
+            audit.read(name, run.path / name, Path.read_bytes) for name in ("ticket.mirl", f"{final.path.name}/ticket.mirl")
+        )
+        audit.require(top == own, f"ticket.mirl is not the ticket of {final.path.name}")
     latest = before.weights if len(plan) == 1 else previous.weights
     finished = Finished(recipe, len(plan), start, before.masks, first, latest)
     for place in _controls(run):
@@ -127,7 +129,7 @@ def _start(audit: Audit, run: RunFolder, recipe: Recipe) -> Arrays | None:
     if run.started:
         file = run.path / "start.json"
         recorded = audit.read("start.json", file, lambda path: read_json(path, "the hashes of the rewind point", dict))
-        same_hashes(audit, "start.safetensors", hash_state(start), recorded)
+        same_hashes(audit, "start.safetensors", hash_state(start), recorded, "start.json")
     drawn = initial_values(recipe.network, recipe.seed)
     if drawn is None:
         audit.notes.append("torch is not installed: not checked whether the initial values are those of the recipe's seed")
