@@ -296,6 +296,12 @@ def test_a_ticket_of_another_network_or_with_other_weights_is_found(copy: Path):
     weights[NAME][ticket.masks[NAME]] *= 1.0 + 2**-9  # four steps of float16
     write_ticket(replace(ticket, weights=weights), file)
     assert f"level-01/ticket.mirl: {NAME} is not the trained one" in found(copy)
+    mask = ticket.masks[NAME].copy()
+    mask[tuple(np.argwhere(~mask)[0])] = True
+    write_ticket(replace(ticket, masks={**ticket.masks, NAME: mask}), file)
+    assert f"level-01/ticket.mirl: {NAME}{np.argwhere(mask & ~ticket.masks[NAME])[0].tolist()} is not the mask" in found(
+        copy
+    )
 
 
 def test_a_lone_ticket_must_be_of_the_recipe_it_claims(run: Path, tmp_path: Path):

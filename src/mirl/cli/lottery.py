@@ -159,6 +159,8 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
         marks = ["" if row.get(c) is None else "yes" if row[c] else "NO" for c in checks]
         table.add_row(name, f"{row['density']:.2%}" if "density" in row else "", *marks)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for note in audit.notes:
+        print(f"note: {note}")
     if not audit.ok:
         more = f" (and {len(audit.problems) - 8} more; see --json)" if len(audit.problems) > 8 else ""
         raise MirlError(f"{target} fails the audit: " + "; ".join(audit.problems[:8]) + more)

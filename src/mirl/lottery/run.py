@@ -19,6 +19,7 @@
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -78,8 +79,11 @@ def load_masks(path: Path) -> Masks:
     packed, metadata = load_arrays(path)
     try:
         shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
+        sizes = {name: math.prod(int(side) for side in shape) for name, shape in shapes.items()}
+        if any(packed[name].size != -(-size // 8) for name, size in sizes.items()):
+            raise ValueError("a mask is not of the size its shape says")
         return {
-            name: np.unpackbits(packed[name], count=int(np.prod(shape)), bitorder="little").astype(bool).reshape(shape)
+            name: np.unpackbits(packed[name], count=sizes[name], bitorder="little").astype(bool).reshape(shape)
             for name, shape in shapes.items()
         }
     except (KeyError, ValueError, TypeError) as error:
