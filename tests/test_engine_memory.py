@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from conftest import make_ticket
 from PIL import Image
 
+from conftest import make_ticket
 from mirl.engine.engine import restore_pixels
 from mirl.engine.torch import TorchBackend
 from mirl.evaluate.metrics import psnr
