@@ -17,6 +17,8 @@ from rich.table import Table
 
 from mirl.data.bundled import held_out_photos
 from mirl.evaluate.metrics import psnr
+from mirl.evaluate.report import verdict
+from mirl.evaluate.runs import read_runs
 from mirl.files import write_json
 from mirl.image import read_pixels
 from mirl.ticket import SHIPPED, read_ticket
@@ -71,6 +73,11 @@ def main() -> None:
     print()
     Console(width=100).print(table)
     found = read_ticket(run / "ticket.mirl")
+    worse = [task for task, row in summary.items() if row["found"] < row["input"]]
+    if worse:
+        print(f"worse than left alone: {', '.join(worse)} (minutes of training are too few for it)")
+    (read,) = read_runs([run])
+    print(verdict([read], read.tasks))
     print(f"{len(photos)} photographs that never trained anything; ticket: {found.kept:,} of {found.total:,} parameters "
           f"({found.density:.2%}), {(run / 'ticket.mirl').stat().st_size:,} bytes")  # fmt: skip
     for name, path in {

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import MINI, mini_data
 from mirl.errors import MirlError
@@ -535,3 +536,14 @@ def test_narrower_is_the_widest_that_fits():
 def test_no_clock_reaches_the_metrics(run: Path):
     keys = {k for t in RunFolder(run).level(0).metrics.read_text().splitlines() for k in json.loads(t)}
     assert keys == {"step", "loss", "learning_rate", "losses"}
+
+
+def test_pairs_that_no_task_reads_are_named(mini_recipe: Recipe, tmp_path: Path):
+    data, heard = tmp_path / "data", []
+    subprocess.run(["cp", "-r", mini_data(), data], check=True)
+    for side, name in (("input", "a_web.png"), ("target", "a_gt.png")):
+        (data / "web" / "S" / side).mkdir(parents=True)
+        Image.new("RGB", (24, 24)).save(data / "web" / "S" / side / name)
+    search_in(mini_recipe, tmp_path / "a", data, device="cpu", time_limit_seconds=0, progress=Progress(warn=heard.append))
+    assert len(heard) == 1
+    assert "web" in heard[0]

@@ -54,7 +54,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training (one level): L1 loss, AdamW, linear warm-up then cosine (field.md, section 1)."""
+    """One training (one level): L1 loss, AdamW, linear warm-up then cosine (arXiv 2510.14463)."""
 
     steps: int
     batch: int = 8
@@ -194,7 +194,7 @@ def tiny() -> Recipe:
 
 
 def small() -> Recipe:
-    """The compact network that ships: hours on two CPU cores, minutes on a GPU."""
+    """A compact network: hours on two CPU cores, minutes on a GPU."""
     return Recipe(
         name="small",
         network=NetworkConfig(

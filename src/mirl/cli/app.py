@@ -13,7 +13,8 @@ from mirl.errors import MirlError
 
 DESCRIPTION = (
     "Restore photographs (rain, haze, noise, web damage) with small sparse networks, and find such networks. "
-    "Exit code 0: done; 1: failed, with one line on stderr; 2: wrong command."
+    "Exit code 0: done; 1: failed, with one line on stderr; 2: wrong command. --version says which this is; --debug shows "
+    "the traceback of an error."
 )
 
 

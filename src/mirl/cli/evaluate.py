@@ -48,7 +48,8 @@ def evaluate(
     from mirl.evaluate.benchmark import evaluate as measure
     from mirl.ticket import load_ticket
 
-    opened = open_backend(load_ticket(ticket), backend, threads)
+    loaded = load_ticket(ticket)
+    opened = open_backend(loaded, backend, threads)
     keep_large_blocks()
     with counting_progress("measuring") as count:
         result = measure(
@@ -67,6 +68,9 @@ def evaluate(
     if csv is not None:
         result.write_csv(csv)
     Console(width=None if sys.stdout.isatty() else 120).print(result.table())
+    strange = sorted({row.task for row in result.rows} - set(loaded.tasks)) if loaded.tasks else []
+    if strange:
+        print(f"mirl: the ticket was not trained on {', '.join(strange)}", file=sys.stderr)
 
 
 def report(

@@ -65,7 +65,7 @@ def search(
         prune_prompts: Prune prompt values too.
         prune_depthwise: Prune depthwise filters too.
         rewind_step: Rewind to the weights after so many updates instead of the initial ones.
-        tasks: Tasks to train, such as denoise25 derain; the recipe's when left out.
+        tasks: Tasks to train, of denoise15 denoise25 denoise50 derain dehaze web; all but web when left out.
         seed: Seed of initial values and data.
         steps: Updates of each level; the warm-up keeps its share.
         batch: Patches an update.

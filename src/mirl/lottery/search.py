@@ -19,8 +19,9 @@ import torch
 from lightning_fabric import Fabric
 
 from mirl import __version__
-from mirl.data.pairs import fingerprint
+from mirl.data.pairs import INPUT_SUFFIXES, fingerprint
 from mirl.data.patches import load_training_data, validation_examples
+from mirl.degrade.tasks import task_named
 from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
 from mirl.files import write_bytes
@@ -94,6 +95,8 @@ def search(
                 recipe, data, device, stop, progress.update, devices=devices, nodes=nodes, log_dir=log_dir,
                 skip_bad=skip_bad, checkpoint_seconds=checkpoint_seconds,
             )  # fmt: skip
+            if unused := _unused_kinds(recipe, data):
+                progress.warn(f"no task of the recipe takes what is in {', '.join(unused)}; --tasks names the tasks")
             folder.begin(recipe, described)  # only now: a run begins once its data could be read
             level = 0
             try:
@@ -225,6 +228,12 @@ def _prune(recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: A
     trained = load_arrays(folder.level(level - 1).weights)[0]
     scales = initial_scales(start, recipe.network, recipe.prune)
     return shrink_masks(masks, scores(trained, scales, recipe.network, recipe.prune), keep, recipe.prune)
+
+
+def _unused_kinds(recipe: Recipe, data: Path | None) -> list[str]:
+    """Name the folders of pairs that no task of the recipe reads."""
+    wanted = {task_named(share.task).kind for share in recipe.tasks}
+    return [] if data is None else [kind for kind in INPUT_SUFFIXES if kind not in wanted and (data / kind).is_dir()]
 
 
 def _report_empty(masks: Masks, progress: Progress) -> None:

@@ -64,7 +64,7 @@ class Stopped(Exception):  # noqa: N818 - not an error: the state is saved and t
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the rate of update `step` (0-based): linear to `learning_rate` over the warm-up, then cosine to the minimum.
 
-    MIR-L's schedule (field.md, section 1) without its rate of 0 in the first epoch.
+    MIR-L's schedule (arXiv 2510.14463) without its rate of 0 in the first epoch.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
