@@ -1,0 +1,272 @@
+/* The inner loops: sparse rows, dense panels, depthwise filters, LayerNorm, Gram matrix. One tile at a time.
+
+   A tile is a list of up to UNITS units of 16 neighbouring pixels, not necessarily of one row. Its channels lie STRIDE floats
+   apart in scratch. Where results go, or come from outside of scratch, is given by one pointer per unit (at channel 0) and a
+   distance between channels. */
+#ifndef MIRL_KERNELS_H
+#define MIRL_KERNELS_H
+
+#include "plan.h"
+#include "vector.h"
+
+/* Height of a dense panel: as many accumulators as registers allow. */
+#if MIRL_VECTOR_BYTES == 64
+#define PANEL 6
+#define DENSE_UNITS 4
+#elif MIRL_VECTOR_BYTES == 32
+#define PANEL 6
+#define DENSE_UNITS 1
+#elif defined(__aarch64__)
+#define PANEL 6
+#define DENSE_UNITS 1
+#else
+#define PANEL 3
+#define DENSE_UNITS 1
+#endif
+#define WIDE_UNITS 2 /* units walked together when nothing fits the first-level cache */
+
+typedef struct {
+  float *unit[UNITS];
+} pointers;
+
+/* y[r] = first[r] + sum of weight * x over the entries of row r, `n` units at once. */
+ALWAYS void sparse_rows(const linear *a, const float *x, float *const *first, ptrdiff_t first_step, float *const *y,
+                        ptrdiff_t step, const int n) {
+  const entry *e = a->entries;
+  for (int32_t r = 0; r < a->rows; r++) {
+    vf sum[8];
+    if (first) {
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) sum[i] = load(first[i / PER_UNIT] + r * first_step + i % PER_UNIT * LANES);
+    } else {
+      vf bias = splat(a->bias ? a->bias[r] : 0);
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) sum[i] = bias;
+    }
+    for (const entry *end = a->entries + a->start[r + 1]; e < end; e++) {
+      const float *p = (const float *)((const char *)x + e->offset);
+      vf w = splat(e->weight);
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) sum[i] += w * load(p + i * LANES);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < n * PER_UNIT; i++) store(y[i / PER_UNIT] + r * step + i % PER_UNIT * LANES, sum[i]);
+  }
+}
+
+/* The same with dense panels of PANEL rows. */
+ALWAYS void dense_rows(const linear *a, const float *x, float *const *first, ptrdiff_t first_step, float *const *y,
+                       ptrdiff_t step, const int n) {
+  const float *w = a->panels;
+  for (int32_t r = 0; r < a->rows; r += PANEL) {
+    int32_t height = a->rows - r < PANEL ? a->rows - r : PANEL;
+    vf sum[PANEL][4];
+#pragma GCC unroll 8
+    for (int j = 0; j < PANEL; j++) {
+      vf bias = splat(a->bias && j < height ? a->bias[r + j] : 0);
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) sum[j][i] = bias;
+    }
+    if (first)
+#pragma GCC unroll 8
+      for (int j = 0; j < PANEL; j++)
+        if (j < height)
+#pragma GCC unroll 8
+          for (int i = 0; i < n * PER_UNIT; i++)
+            sum[j][i] = load(first[i / PER_UNIT] + (r + j) * first_step + i % PER_UNIT * LANES);
+    for (int32_t k = 0; k < a->cols; k++, w += PANEL) {
+      const float *p = x + a->offsets[k];
+      vf in[4];
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) in[i] = load(p + i * LANES);
+#pragma GCC unroll 8
+      for (int j = 0; j < PANEL; j++)
+#pragma GCC unroll 8
+        for (int i = 0; i < n * PER_UNIT; i++) sum[j][i] += splat(w[j]) * in[i];
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < PANEL; j++)
+      if (j < height)
+#pragma GCC unroll 8
+        for (int i = 0; i < n * PER_UNIT; i++) store(y[i / PER_UNIT] + (r + j) * step + i % PER_UNIT * LANES, sum[j][i]);
+  }
+}
+
+/* Apply `a` to the first `count` units of the tile `x`; `first` (may be NULL, may equal `y`) is added. */
+static void apply_linear(const linear *a, const float *x, int count, const pointers *first, ptrdiff_t first_step,
+                         const pointers *y, ptrdiff_t step) {
+  for (int u = 0; u < count;) {
+    float *const *f = first ? first->unit + u : 0, *const *to = y->unit + u;
+    const float *in = x + u * UNIT;
+    int left = count - u;
+    if (a->panels) {
+#if DENSE_UNITS >= 4
+      if (left >= 4) { dense_rows(a, in, f, first_step, to, step, 4); u += 4; continue; }
+      if (left >= 2) { dense_rows(a, in, f, first_step, to, step, 2); u += 2; continue; }
+#endif
+      dense_rows(a, in, f, first_step, to, step, 1); u += 1;
+    } else {
+      int n = left < a->units ? left : a->units;
+#if PER_UNIT == 1
+      if (n >= 8) { sparse_rows(a, in, f, first_step, to, step, 8); u += 8; continue; }
+#endif
+#if PER_UNIT <= 2
+      if (n >= 4) { sparse_rows(a, in, f, first_step, to, step, 4); u += 4; continue; }
+#endif
+      if (n >= 2) { sparse_rows(a, in, f, first_step, to, step, 2); u += 2; continue; }
+      sparse_rows(a, in, f, first_step, to, step, 1); u += 1;
+    }
+  }
+}
+
+/* Rows y-1, y, y+1 of the window for each unit, at channel 0. */
+typedef struct {
+  const float *row[UNITS][3];
+} windows;
+
+ALWAYS void filter_units(const filter *f, const windows *w, ptrdiff_t channel, int count, const pointers *y, ptrdiff_t at,
+                         const int taps, const int gate) {
+  vf weight[9];
+#pragma GCC unroll 9
+  for (int t = 0; t < taps; t++) weight[t] = splat(f->weight[t]);
+  for (int u = 0; u < count; u++) {
+    const float *p[9];
+#pragma GCC unroll 9
+    for (int t = 0; t < taps; t++)
+      p[t] = taps == 9 ? w->row[u][t / 3] + channel + (t % 3 - 1) : w->row[u][f->row[t]] + channel + f->shift[t];
+#pragma GCC unroll 4
+    for (int i = 0; i < PER_UNIT; i++) {
+      float *to = y->unit[u] + at + i * LANES;
+      vf sum = weight[0] * load(p[0] + i * LANES);
+#pragma GCC unroll 9
+      for (int t = 1; t < taps; t++) sum += weight[t] * load(p[t] + i * LANES);
+      store(to, gate ? gelu(load(to)) * sum : sum);
+    }
+  }
+}
+
+/* Apply a filter at `channel` floats into the window and store it at `at` floats past `y`, or with `gate` multiply it by gelu of
+   what is there. */
+ALWAYS void apply_filter(const filter *f, const windows *w, ptrdiff_t channel, int count, const pointers *y, ptrdiff_t at,
+                         const int gate) {
+  switch (f->count) {
+    case 1: filter_units(f, w, channel, count, y, at, 1, gate); break;
+    case 2: filter_units(f, w, channel, count, y, at, 2, gate); break;
+    case 3: filter_units(f, w, channel, count, y, at, 3, gate); break;
+    case 4: filter_units(f, w, channel, count, y, at, 4, gate); break;
+    case 5: filter_units(f, w, channel, count, y, at, 5, gate); break;
+    case 6: filter_units(f, w, channel, count, y, at, 6, gate); break;
+    case 7: filter_units(f, w, channel, count, y, at, 7, gate); break;
+    case 8: filter_units(f, w, channel, count, y, at, 8, gate); break;
+    default: filter_units(f, w, channel, count, y, at, 9, gate); break;
+  }
+}
+
+/* y = (x - mean) / sqrt(variance + 1e-5) over the channels of every pixel; scale and shift are in the next map. */
+ALWAYS void normalise_units(float *const *x, ptrdiff_t step, int32_t channels, float *y, const int n) {
+  vf mean[4], scale[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < n; i++) mean[i] = scale[i] = splat(0);
+  for (int32_t c = 0; c < channels; c++)
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) mean[i] += load(x[i / PER_UNIT] + c * step + i % PER_UNIT * LANES);
+#pragma GCC unroll 4
+  for (int i = 0; i < n; i++) mean[i] = mean[i] * splat(1.0f / channels);
+  for (int32_t c = 0; c < channels; c++)
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+      vf d = load(x[i / PER_UNIT] + c * step + i % PER_UNIT * LANES) - mean[i];
+      store(y + c * STRIDE + i * LANES, d);
+      scale[i] += d * d;
+    }
+#pragma GCC unroll 4
+  for (int i = 0; i < n; i++) scale[i] = splat(1) / root(scale[i] * splat(1.0f / channels) + splat(1e-5f));
+  for (int32_t c = 0; c < channels; c++)
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+      float *p = y + c * STRIDE + i * LANES;
+      store(p, load(p) * scale[i]);
+    }
+}
+
+static void normalise(const pointers *x, ptrdiff_t step, int32_t channels, int count, float *y) {
+  for (int u = 0; u < count;) {
+#if PER_UNIT == 1
+    if (count - u >= 4) { normalise_units(x->unit + u, step, channels, y + u * UNIT, 4); u += 4; continue; }
+#elif PER_UNIT == 2
+    if (count - u >= 2) { normalise_units(x->unit + u, step, channels, y + u * UNIT, 4); u += 2; continue; }
+#endif
+    normalise_units(x->unit + u, step, channels, y + u * UNIT, PER_UNIT); u += 1;
+  }
+}
+
+/* gram[i][j] += sum over the pixels of the tile of q[i][p] * k[j][p], for `count` queries (STRIDE apart) and `n` units of
+   keys; `k` is transposed: [pixel][k_step]. */
+ALWAYS void gram_panel(const float *q, int count, const float *k, ptrdiff_t k_step, int pixels, float *gram,
+                       ptrdiff_t gram_step, const int n) {
+  vf sum[PANEL][4];
+#pragma GCC unroll 8
+  for (int j = 0; j < PANEL; j++)
+#pragma GCC unroll 8
+    for (int i = 0; i < n * PER_UNIT; i++) sum[j][i] = splat(0);
+  const float *row[PANEL]; /* rows past the last repeat it and are not stored */
+#pragma GCC unroll 8
+  for (int j = 0; j < PANEL; j++) row[j] = q + (j < count ? j : count - 1) * STRIDE;
+  for (int p = 0; p < pixels; p++, k += k_step) {
+    vf in[4];
+#pragma GCC unroll 8
+    for (int i = 0; i < n * PER_UNIT; i++) in[i] = load(k + i * LANES);
+#pragma GCC unroll 8
+    for (int j = 0; j < PANEL; j++)
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) sum[j][i] += splat(row[j][p]) * in[i];
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < PANEL; j++)
+    if (j < count)
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) {
+        float *to = gram + j * gram_step + i * LANES;
+        store(to, load(to) + sum[j][i]);
+      }
+}
+
+static void add_gram(const float *q, int queries, const float *k, ptrdiff_t k_step, int keys, int pixels, float *gram,
+                     ptrdiff_t gram_step) {
+  for (int first = 0; first < keys;) {
+    int left = (keys - first + UNIT - 1) / UNIT, n = left < DENSE_UNITS ? left : DENSE_UNITS;
+    for (int i = 0; i < queries; i += PANEL) {
+      const float *rows = q + i * STRIDE, *at = k + first;
+      float *to = gram + i * gram_step + first;
+      int count = queries - i < PANEL ? queries - i : PANEL;
+#if DENSE_UNITS >= 4
+      if (n == 4) gram_panel(rows, count, at, k_step, pixels, to, gram_step, 4);
+      else if (n == 3) gram_panel(rows, count, at, k_step, pixels, to, gram_step, 3);
+      else if (n == 2) gram_panel(rows, count, at, k_step, pixels, to, gram_step, 2);
+      else
+#endif
+        gram_panel(rows, count, at, k_step, pixels, to, gram_step, 1);
+    }
+    first += n * UNIT;
+  }
+}
+
+/* Turn `rows` (a multiple of 4) tile rows around into [pixel][step]. */
+static void transpose(const float *x, int rows, int pixels, float *y, ptrdiff_t step) {
+  for (int r = 0; r < rows; r += 4)
+    for (int p = 0; p < pixels; p += 4) transpose4(x + r * STRIDE + p, STRIDE, y + p * step + r, step);
+}
+
+/* squares[r] += the sum of x[r][p]^2 over the tile's pixels. */
+static void add_squares(const float *x, int rows, int count, float *squares) {
+  for (int r = 0; r < rows; r++) {
+    vf sum = splat(0);
+    for (int i = 0; i < count * PER_UNIT; i++) {
+      vf v = load(x + r * STRIDE + i * LANES);
+      sum += v * v;
+    }
+    squares[r] += sum_lanes(sum);
+  }
+}
+
+#endif
