@@ -155,6 +155,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         ],
         "report": ["--crops", "--out"],
         "inspect": ["--json", "--layers", "--no-layers"],
+        "bench": ["--against", "--json", "--runs", "--seconds", "--size", "--threads", "--ticket"],
         "data": [],
         "data list": [],
         "data check": ["--against"],
@@ -448,6 +449,55 @@ def test_bad_evaluations_are_one_line(ticket: Path, tests: Path, tmp_path: Path,
     assert "lone_" in fails(capsys, *base, "--data", pair.parents[1])
     (pair / "target" / "lone_gt.png").write_bytes(b"no image")
     assert "lone_gt.png" in fails(capsys, *base, "--data", pair.parents[1])
+
+
+# bench
+
+
+@pytest.fixture
+def known_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring the machine's own peaks takes seconds."""
+    from mirl.evaluate import speed
+    from mirl.evaluate.roofline import Peak
+
+    monkeypatch.setattr(speed, "measure_peak", lambda threads: Peak(100.0, 10.0))
+
+
+@pytest.mark.usefixtures("known_peaks")
+def test_bench_writes_the_documented_json_and_each_option_matters(
+    ticket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "bench.json"
+    words = ["bench", "--ticket", ticket, "--size", "24x40", "--threads", 2, "--against", "torch", "--json", file]
+    assert run(*words, "--runs", 3) == 0
+    out = capsys.readouterr().out
+    value = json.loads(file.read_text())
+    assert (value["size"], value["threads"], value["runs"], value["ticket"]) == ([24, 40], 2, 3, str(ticket))
+    assert {"torch"} <= {row["backend"] for row in value["rows"]} <= {"native", "torch"}
+    assert value["command"].startswith("mirl bench --ticket ")
+    assert "torch" in out
+    assert "roofline: " in out
+    assert run(*words, "--runs", 1000, "--seconds", 0) == 0
+    assert json.loads(file.read_text())["runs"] == 1
+
+
+def test_bad_benches_are_one_line(
+    ticket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    base = ["bench", "--ticket", ticket, "--against", "torch"]
+    assert "--size 'big' is not understood" in fails(capsys, *base, "--size", "big")
+    assert "no ticket" in fails(capsys, "bench", "--ticket", tmp_path / "none.mirl")
+    fails(capsys, *base, "--against", "abacus", code=2)
+    from mirl.evaluate import speed
+
+    monkeypatch.setattr(speed, "lacks", {"openvino": "openvino needs openvino; pip install openvino"}.get)
+    assert "pip install openvino" in fails(capsys, "bench", "--ticket", ticket, "--against", "openvino")
+    monkeypatch.setattr(speed, "lacks", {"native": "native needs a compiler"}.get)
+    capsys.readouterr()
+    assert run(*base, "--threads", 0) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "mirl: left out: native needs a compiler"
+    assert lines[1:] == ["mirl: --threads and --runs must be at least 1, found 0 and 5"]
 
 
 # data

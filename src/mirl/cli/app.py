@@ -8,7 +8,7 @@ import tyro
 from tyro.extras import SubcommandApp
 
 import mirl
-from mirl.cli import data, evaluate, lottery, restore
+from mirl.cli import bench, data, evaluate, lottery, restore
 from mirl.errors import MirlError
 
 DESCRIPTION = (
@@ -28,6 +28,7 @@ def commands() -> SubcommandApp:
     app.command(evaluate.evaluate)
     app.command(evaluate.report)
     app.command(lottery.inspect)
+    app.command(bench.bench)
     pairs.command(name="list")(data.list_)
     pairs.command(data.check)
     pairs.command(data.synth)
