@@ -47,9 +47,11 @@ class BackendKind:
 
 
 BACKENDS = {
+    "native": BackendKind("mirl.engine.sparse", "NativeBackend", "install mirl where there is a C compiler (gcc or clang)"),
+    "onnx": BackendKind("mirl.engine.onnx", "OnnxBackend", "pip install 'mirl[onnx]'"),
     "torch": BackendKind("mirl.engine.torch", "TorchBackend", "pip install 'mirl[train]'"),
 }
-_PREFERENCE = ("torch",)  # what "auto" tries, fastest first
+_PREFERENCE = ("native", "onnx", "torch")  # what "auto" tries, fastest first
 _OPENED: WeakKeyDictionary[Ticket, dict[tuple[str, int | None], Backend]] = WeakKeyDictionary()
 
 

@@ -68,12 +68,12 @@ static void attention_rows(const worker *w, const attention_plan *a, int32_t ban
 static void describe_mix(const job *j, const attention_plan *a, int32_t channels, linear *mix) {
   float *panels = j->panels;
   if (a->fold) {
-    mix[0] = (linear){channels, a->values, 0, 0, 0, 0, panels, j->plan->tile};
+    mix[0] = (linear){.rows = channels, .cols = a->values, .panels = panels, .offsets = j->plan->tile};
     return;
   }
   for (int32_t h = 0; h < a->heads; h++) {
     const head_plan *head = &a->head[h];
-    mix[h] = (linear){head->outputs, head->values, 0, 0, 0, 0, panels, j->plan->tile};
+    mix[h] = (linear){.rows = head->outputs, .cols = head->values, .panels = panels, .offsets = j->plan->tile};
     panels += (ptrdiff_t)(head->outputs + PANEL - 1) / PANEL * PANEL * head->values;
   }
 }

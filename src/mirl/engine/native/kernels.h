@@ -23,7 +23,7 @@
 #define PANEL 3
 #define DENSE_UNITS 1
 #endif
-#define WIDE_UNITS 2 /* units walked together when nothing fits the first-level cache */
+#define WIDE_UNITS 4 /* units walked together when nothing fits the first-level cache */
 
 typedef struct {
   float *unit[UNITS];
@@ -33,25 +33,31 @@ typedef struct {
 ALWAYS void sparse_rows(const linear *a, const float *x, float *const *first, ptrdiff_t first_step, float *const *y,
                         ptrdiff_t step, const int n) {
   const entry *e = a->entries;
-  for (int32_t r = 0; r < a->rows; r++) {
-    vf sum[8];
-    if (first) {
+  const int32_t *row = a->row;
+  const float *bias = a->bias;
+  for (const run_of_rows *run = a->runs; run->rows; run++)
+    for (int32_t left = run->rows; left > 0; left--) {
+      ptrdiff_t from = *row * first_step, to = *row * step;
+      vf sum[8];
+      row++;
+      if (first) {
 #pragma GCC unroll 8
-      for (int i = 0; i < n * PER_UNIT; i++) sum[i] = load(first[i / PER_UNIT] + r * first_step + i % PER_UNIT * LANES);
-    } else {
-      vf bias = splat(a->bias ? a->bias[r] : 0);
+        for (int i = 0; i < n * PER_UNIT; i++) sum[i] = load(first[i / PER_UNIT] + from + i % PER_UNIT * LANES);
+      } else {
+        vf start = splat(bias ? *bias++ : 0);
 #pragma GCC unroll 8
-      for (int i = 0; i < n * PER_UNIT; i++) sum[i] = bias;
+        for (int i = 0; i < n * PER_UNIT; i++) sum[i] = start;
+      }
+#pragma GCC unroll 4
+      for (const entry *end = e + run->entries; e < end; e++) {
+        const float *p = (const float *)((const char *)x + e->offset);
+        vf w = splat(e->weight);
+#pragma GCC unroll 8
+        for (int i = 0; i < n * PER_UNIT; i++) sum[i] += w * load(p + i * LANES);
+      }
+#pragma GCC unroll 8
+      for (int i = 0; i < n * PER_UNIT; i++) store(y[i / PER_UNIT] + to + i % PER_UNIT * LANES, sum[i]);
     }
-    for (const entry *end = a->entries + a->start[r + 1]; e < end; e++) {
-      const float *p = (const float *)((const char *)x + e->offset);
-      vf w = splat(e->weight);
-#pragma GCC unroll 8
-      for (int i = 0; i < n * PER_UNIT; i++) sum[i] += w * load(p + i * LANES);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < n * PER_UNIT; i++) store(y[i / PER_UNIT] + r * step + i % PER_UNIT * LANES, sum[i]);
-  }
 }
 
 /* The same with dense panels of PANEL rows. */
@@ -140,13 +146,59 @@ ALWAYS void filter_units(const filter *f, const windows *w, ptrdiff_t channel, i
       vf sum = weight[0] * load(p[0] + i * LANES);
 #pragma GCC unroll 9
       for (int t = 1; t < taps; t++) sum += weight[t] * load(p[t] + i * LANES);
-      store(to, gate ? gelu(load(to)) * sum : sum);
+      store(to, gate ? load(to) * sum : sum);
     }
   }
 }
 
-/* Apply a filter at `channel` floats into the window and store it at `at` floats past `y`, or with `gate` multiply it by gelu of
-   what is there. */
+#if PER_UNIT == 1
+/* All nine taps on `count` units that follow one another in a row. Three sums of columns, for the left, own and right
+   neighbour, are formed where vectors are aligned and then moved by a lane: three loads instead of nine, six of which would
+   cross a cache line. */
+ALWAYS void filter_run(const filter *f, const float *above, const float *here, const float *below, int count, float *const *y,
+                       ptrdiff_t at, const int gate) {
+  static const vi to_right = {31, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
+  static const vi to_left = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+  vf weight[9], left, own, right;
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; t++) weight[t] = splat(f->weight[t]);
+  vf before = splat(f->weight[0] * above[-1] + f->weight[3] * here[-1] + f->weight[6] * below[-1]);
+  vf a = load(above), b = load(here), c = load(below);
+  left = weight[0] * a + weight[3] * b + weight[6] * c;
+  own = weight[1] * a + weight[4] * b + weight[7] * c;
+  right = weight[2] * a + weight[5] * b + weight[8] * c;
+  for (int u = 0; u < count; u++) {
+    vf next_left = left, next_own = own, next_right;
+    if (u + 1 < count) {
+      above += UNIT, here += UNIT, below += UNIT;
+      a = load(above), b = load(here), c = load(below);
+      next_left = weight[0] * a + weight[3] * b + weight[6] * c;
+      next_own = weight[1] * a + weight[4] * b + weight[7] * c;
+      next_right = weight[2] * a + weight[5] * b + weight[8] * c;
+    } else {
+      next_right = splat(f->weight[2] * above[UNIT] + f->weight[5] * here[UNIT] + f->weight[8] * below[UNIT]);
+    }
+    vf sum = own + two_vectors(left, before, to_right) + two_vectors(right, next_right, to_left);
+    float *to = y[u] + at;
+    store(to, gate ? load(to) * sum : sum);
+    before = left, left = next_left, own = next_own, right = next_right;
+  }
+}
+
+ALWAYS void filter_runs(const filter *f, const windows *w, ptrdiff_t channel, int count, const pointers *y, ptrdiff_t at,
+                        const int gate) {
+  for (int u = 0, n; u < count; u += n) {
+    const float *const *row = w->row[u];
+    for (n = 1; u + n < count && w->row[u + n][1] == row[1] + n * UNIT;) n++;
+    filter_run(f, row[0] + channel, row[1] + channel, row[2] + channel, n, y->unit + u, at, gate);
+  }
+}
+#else
+#define filter_runs(f, w, channel, count, y, at, gate) filter_units(f, w, channel, count, y, at, 9, gate)
+#endif
+
+/* Apply a filter at `channel` floats into the window and store it at `at` floats past `y`, or with `gate` multiply what is
+   there by it. */
 ALWAYS void apply_filter(const filter *f, const windows *w, ptrdiff_t channel, int count, const pointers *y, ptrdiff_t at,
                          const int gate) {
   switch (f->count) {
@@ -158,8 +210,16 @@ ALWAYS void apply_filter(const filter *f, const windows *w, ptrdiff_t channel, i
     case 6: filter_units(f, w, channel, count, y, at, 6, gate); break;
     case 7: filter_units(f, w, channel, count, y, at, 7, gate); break;
     case 8: filter_units(f, w, channel, count, y, at, 8, gate); break;
-    default: filter_units(f, w, channel, count, y, at, 9, gate); break;
+    default: filter_runs(f, w, channel, count, y, at, gate); break;
   }
+}
+
+/* GELU in place on `count` units. */
+static void gelu_units(float *x, int count) {
+  enum { VECTORS = PER_UNIT == 1 ? 8 : 4, AT_ONCE = VECTORS / PER_UNIT };
+  int u = 0;
+  for (; u + AT_ONCE <= count; u += AT_ONCE) gelu(x + u * UNIT, VECTORS);
+  for (; u < count; u++) gelu(x + u * UNIT, PER_UNIT);
 }
 
 /* y = (x - mean) / sqrt(variance + 1e-5) over the channels of every pixel; scale and shift are in the next map. */

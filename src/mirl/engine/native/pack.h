@@ -45,7 +45,7 @@ static size_t plan_bytes(const mirl_network *network, const float *const *weight
 }
 
 /* Units of a tile whose inputs fit a first-level cache of 32 KB. */
-static int32_t cached_units(int32_t cols) { return cols <= 60 ? 8 : cols <= 120 ? 4 : cols <= 256 ? 2 : WIDE_UNITS; }
+static int32_t cached_units(int32_t cols) { return cols <= 60 ? 8 : WIDE_UNITS; }
 
 /* What a linear map is built from: chosen rows and columns of a matrix with `step` floats to a row. Column k of the result is
    matrix column `col[k]`, and its input lies `offset[k]` floats into the tile; scale and shift (may be NULL) act on the
@@ -58,27 +58,32 @@ typedef struct {
   const float *scale, *shift;
 } source;
 
+/* What the shift of the inputs adds to every row, in the order `row` (NULL: as they are). */
+static const float *build_bias(arena *a, const source *s, const int32_t *row) {
+  if (!s->shift) return 0;
+  float *bias = take(a, sizeof(float) * (size_t)s->rows);
+  for (int32_t i = 0; bias && i < s->rows; i++) {
+    const float *w = s->matrix + s->row[row ? row[i] : i] * s->step;
+    double sum = 0;
+    for (int32_t k = 0; k < s->cols; k++) sum += (double)w[s->col[k]] * s->shift[s->col[k]];
+    bias[i] = (float)sum;
+  }
+  return bias;
+}
+
 static linear build(arena *a, const source *s, int64_t *nonzero) {
-  linear out = {s->rows, s->cols, cached_units(s->cols), 0, 0, 0, 0, 0};
+  linear out = {.rows = s->rows, .cols = s->cols, .units = cached_units(s->cols)};
   int64_t count = 0;
   for (int32_t r = 0; r < s->rows; r++)
     for (int32_t k = 0; k < s->cols; k++) count += s->matrix[s->row[r] * s->step + s->col[k]] != 0;
   *nonzero += count;
-  if (s->shift) {
-    float *bias = take(a, sizeof(float) * (size_t)s->rows);
-    for (int32_t r = 0; bias && r < s->rows; r++) {
-      double sum = 0;
-      for (int32_t k = 0; k < s->cols; k++) sum += (double)s->matrix[s->row[r] * s->step + s->col[k]] * s->shift[s->col[k]];
-      bias[r] = (float)sum;
-    }
-    out.bias = bias;
-  }
   if (count > DENSE_FROM * (double)s->rows * s->cols) {
     size_t panels = (size_t)((s->rows + PANEL - 1) / PANEL);
     float *w = take(a, sizeof(float) * panels * PANEL * (size_t)s->cols);
     int32_t *offsets = take(a, sizeof(int32_t) * (size_t)s->cols);
     out.panels = w;
     out.offsets = offsets;
+    out.bias = build_bias(a, s, 0);
     if (a->failed) return out;
     for (int32_t k = 0; k < s->cols; k++) offsets[k] = s->offset[k];
     for (size_t p = 0; p < panels; p++)
@@ -89,19 +94,33 @@ static linear build(arena *a, const source *s, int64_t *nonzero) {
         }
     return out;
   }
-  int32_t *start = take(a, sizeof(int32_t) * ((size_t)s->rows + 1));
+  int32_t *row = take(a, sizeof(int32_t) * 2 * (size_t)s->rows), *entries = row + s->rows;
+  run_of_rows *run = take(a, sizeof(run_of_rows) * ((size_t)s->rows + 1));
   entry *e = take(a, sizeof(entry) * (size_t)count);
-  out.start = start;
+  out.row = row;
+  out.runs = run;
   out.entries = e;
   if (a->failed) return out;
   for (int32_t r = 0; r < s->rows; r++) {
-    start[r] = (int32_t)(e - out.entries);
-    for (int32_t k = 0; k < s->cols; k++) {
-      float w = s->matrix[s->row[r] * s->step + s->col[k]];
-      if (w != 0) *e++ = (entry){w * (s->scale ? s->scale[s->col[k]] : 1), s->offset[k] * 4};
-    }
+    entries[r] = 0;
+    for (int32_t k = 0; k < s->cols; k++) entries[r] += s->matrix[s->row[r] * s->step + s->col[k]] != 0;
   }
-  start[s->rows] = (int32_t)(e - out.entries);
+  for (int32_t length = 0, done = 0; done < s->rows; length++) { /* rows by their number of entries */
+    run->rows = -done;
+    run->entries = length;
+    for (int32_t r = 0; r < s->rows; r++) {
+      if (entries[r] != length) continue;
+      row[done++] = r;
+      for (int32_t k = 0; k < s->cols; k++) {
+        float w = s->matrix[s->row[r] * s->step + s->col[k]];
+        if (w != 0) *e++ = (entry){w * (s->scale ? s->scale[s->col[k]] : 1), s->offset[k] * 4};
+      }
+    }
+    run->rows += done;
+    if (run->rows) run++;
+  }
+  run->rows = 0;
+  out.bias = build_bias(a, s, row);
   return out;
 }
 

@@ -9,12 +9,18 @@ typedef struct {
   int32_t offset; /* of the input in the tile, in bytes */
 } entry;
 
+typedef struct {
+  int32_t rows, entries; /* so many rows of so many entries each */
+} run_of_rows;
+
 /* A linear map applied to every pixel: 1x1 convolution, or 3x3 on a tile that holds three rows. */
 typedef struct {
   int32_t rows, cols;
   int32_t units;          /* of a tile that are walked together: what fits the first-level cache */
-  const float *bias;      /* rows values, or NULL */
-  const int32_t *start;   /* rows + 1, sparse; NULL when dense */
+  const float *bias;      /* rows values in the order of computation, or NULL */
+  const int32_t *row;     /* sparse: which row is computed when. Rows with equally many entries stand together, so that the
+                             processor foresees the end of each: a mispredicted branch costs as much as ten entries */
+  const run_of_rows *runs; /* sparse: ended by one of 0 rows */
   const entry *entries;
   const float *panels;    /* dense: [rows / PANEL][cols][PANEL] */
   const int32_t *offsets; /* dense: of each input in the tile, in floats */

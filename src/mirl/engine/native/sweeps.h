@@ -223,6 +223,7 @@ static void gate_and_project(const worker *w, const block_plan *b, const sweep *
   ptrdiff_t step = s->shape.step;
   for (int32_t i = 0; i < f->pairs; i++) {
     apply_filter(&f->filters[i], &around_tile, (b->channels + i) * step, t->count, &gated, i * STRIDE, 0);
+    gelu_units(w->work->hidden + i * STRIDE, t->count);
     apply_filter(&f->filters[f->pairs + i], &around_tile, (b->channels + f->pairs + i) * step, t->count, &gated, i * STRIDE, 1);
   }
   apply_linear(&f->project, w->work->hidden, t->count, &sum, step, &to, y->step);
