@@ -1,0 +1,299 @@
+/**
+ * Restore photographs with a ticket in a browser or node, without dependencies: the sparse engine of ../native as
+ * WebAssembly.
+ *
+ *     const engine = await loadEngine(await (await fetch("mirl.wasm")).arrayBuffer());
+ *     const restorer = await engine.open(await (await fetch("ticket.mirl")).arrayBuffer());
+ *     context.putImageData(restorer.restore(context.getImageData(0, 0, width, height)), 0, 0);
+ *
+ * Results are those of `mirl restore` with the same tile. `restore` works until it is done: call it in a Worker.
+ */
+import { readTicket, Ticket } from "./ticket.js";
+
+export { readTicket, Ticket };
+
+const KINDS = ["conv", "pointwise", "depthwise", "linear", "prompt", "norm", "bias", "temperature"]; // enum mirl_kind
+const PRUNABLE = 5; // of them, the first ones
+const OWN = 0, SUM = 1, USE = 2; // enum mirl_statistics
+const NAME_BYTES = 64, NETWORK_BYTES = 80, FACTS_BYTES = 48;
+const PAGE = 65536, MOST_BYTES = 2 ** 32 - PAGE;
+const OVERLAP = 64, SMALLEST_TILE = 32; // as in tiles.py and engine.py
+const SCRATCH_BYTES = 2 ** 29; // for one tile, where the caller leaves its size to us
+const SIDES = [1024, 512, 256, 128];
+const MOST_TENSORS = 20000; // the published network has 600; finding one by its index takes longer the more there are
+
+/**
+ * @typedef {import("./ticket.js").Network} Network
+ * @typedef {import("./ticket.js").Tensor} Tensor
+ * @typedef {object} Options
+ * @property {number} [strength] 0 returns the input exactly, 1 (default) the restored image; between them they are blended
+ * @property {number} [tile] side of the square tiles in pixels, 0 the whole image at once; default: what memory allows
+ * @property {(done: number, all: number) => void} [onTile] told after each tile; what it throws ends the work
+ * @typedef {{width: number, height: number, data: Uint8ClampedArray}} Picture RGBA, such as an ImageData
+ */
+
+/**
+ * Compile the engine.
+ * @param {BufferSource|WebAssembly.Module} source bytes of mirl.wasm, or what `WebAssembly.compileStreaming` made of them
+ * @returns {Promise<Engine>}
+ */
+export async function loadEngine(source) {
+  const module = source instanceof WebAssembly.Module ? source : await WebAssembly.compile(source);
+  return new Engine(module, await Memory.create(module));
+}
+
+/** The memory of one WebAssembly instance; nothing in it is allocated but by the caller, from `base` on. */
+class Memory {
+  /** @param {WebAssembly.Module} module */
+  static async create(module) {
+    return new Memory((await WebAssembly.instantiate(module)).exports);
+  }
+
+  constructor(exports) {
+    this.call = exports;
+    this.base = exports.memory.buffer.byteLength; // above the stack and constants of the C code
+  }
+
+  /** Make sure that bytes up to `end` can be used; views made before are void. */
+  reserve(end) {
+    const missing = Math.ceil((end - this.call.memory.buffer.byteLength) / PAGE);
+    if (missing <= 0) return;
+    try {
+      if (end > MOST_BYTES) throw new RangeError();
+      this.call.memory.grow(missing);
+    } catch {
+      throw new Error(`not enough memory: ${Math.ceil(end / 2 ** 20)} MiB are needed at once; use a smaller tile`);
+    }
+  }
+
+  /** Lay out areas of the given bytes one after the other from `begin`, 64-byte aligned, and return where they begin. */
+  layOut(begin, ...sizes) {
+    const places = [];
+    for (const size of sizes) {
+      places.push(begin);
+      begin += Math.ceil(size / 64) * 64;
+    }
+    this.reserve(begin);
+    return places;
+  }
+
+  floats(begin, count) {
+    return new Float32Array(this.call.memory.buffer, begin, count);
+  }
+
+  view(begin, bytes) {
+    return new DataView(this.call.memory.buffer, begin, bytes);
+  }
+
+  /** Write a mirl_network (a double and 18 int32). */
+  putNetwork(begin, network) {
+    const view = this.view(begin, NETWORK_BYTES), n = network;
+    view.setFloat64(0, n.expansion, true);
+    [n.width, ...n.blocks, n.refinement_blocks, ...n.heads, n.prompts, ...n.prompt_widths, ...n.prompt_sizes, 0]
+      .forEach((value, index) => view.setInt32(8 + 4 * index, value, true));
+  }
+}
+
+/** The compiled engine. Every ticket opened gets memory of its own, which goes with it. */
+class Engine {
+  constructor(module, memory) {
+    this.module = module;
+    this.memory = memory; // for questions about networks
+  }
+
+  /**
+   * List every tensor of a network in the order of a ticket, or null when it cannot be built or has more than 20,000.
+   * @param {Network} network
+   * @returns {Tensor[]|null}
+   */
+  tensors(network) {
+    const memory = this.memory, [about, name] = memory.layOut(memory.base, NETWORK_BYTES, NAME_BYTES + 16);
+    memory.putNetwork(about, network);
+    const count = memory.call.mirl_tensor_count(about);
+    if (count < 0 || count > MOST_TENSORS) return null;
+    return Array.from({ length: count }, (_, index) => {
+      const kind = memory.call.mirl_tensor(about, index, name, name + NAME_BYTES);
+      const text = new Uint8Array(memory.call.memory.buffer, name, NAME_BYTES);
+      const shape = [...new Int32Array(memory.call.memory.buffer, name + NAME_BYTES, 4)].filter((side) => side > 0);
+      return {
+        name: String.fromCharCode(...text.subarray(0, text.indexOf(0))),
+        kind: KINDS[kind],
+        shape,
+        size: shape.reduce((product, side) => product * side, 1),
+        prunable: kind < PRUNABLE,
+      };
+    });
+  }
+
+  /**
+   * Read a ticket and get it ready to restore.
+   * @param {Ticket|Uint8Array|ArrayBuffer} ticket
+   * @returns {Promise<Restorer>} rejected with an Error for what is no ticket
+   */
+  async open(ticket) {
+    const read = ticket instanceof Ticket ? ticket : await readTicket(ticket, this);
+    return new Restorer(read, await Memory.create(this.module));
+  }
+}
+
+/** A ticket that is ready to restore. Its memory: the plan, then what one forward needs, reused from image to image. */
+class Restorer {
+  constructor(ticket, memory) {
+    const { call, base } = memory;
+    const [network, pointers, weights] = memory.layOut(base, NETWORK_BYTES, 4 * ticket.tensors.length, 4 * ticket.total);
+    memory.putNetwork(network, ticket.network);
+    ticket.unfold(memory.floats(weights, ticket.total));
+    const point = (to) => {
+      const list = new Uint32Array(call.memory.buffer, pointers, ticket.tensors.length);
+      ticket.tensors.forEach((tensor, index) => {
+        list[index] = to;
+        to += 4 * tensor.size;
+      });
+    };
+    point(weights);
+    const bytes = call.mirl_plan_bytes(network, pointers) >>> 0; // known once the weights are there, which then make room
+    const [plan, moved] = memory.layOut(weights, bytes, 4 * ticket.total);
+    new Uint8Array(call.memory.buffer).copyWithin(moved, weights, weights + 4 * ticket.total);
+    point(moved);
+    const failed = bytes ? call.mirl_pack(network, pointers, plan, bytes) : -1;
+    if (failed) throw new Error(`the engine cannot use this ticket (error ${failed})`);
+    this.ticket = ticket;
+    this.memory = memory;
+    this.plan = plan;
+    this.statisticsSize = call.mirl_statistics_size(plan) >>> 0;
+    const [facts] = memory.layOut(moved, FACTS_BYTES);
+    call.mirl_describe(plan, facts);
+    const view = memory.view(facts, FACTS_BYTES);
+    const planBytes = Number(view.getBigInt64(16, true));
+    /** As mirl_facts: what the plan holds. */
+    this.facts = {
+      nonzero: Number(view.getBigInt64(0, true)),
+      removed: Number(view.getBigInt64(8, true)),
+      planBytes,
+      macsPerPixel: view.getFloat64(24, true),
+      attentionMacsPerPixel: view.getFloat64(32, true),
+      denseMacsPerPixel: view.getFloat64(40, true),
+    };
+    this.free = plan + Math.ceil(planBytes / 64) * 64; // the dense weights above are needed no more
+  }
+
+  /**
+   * Restore a picture; its alpha stays.
+   * @param {Picture} image
+   * @param {Options} [options]
+   * @returns {Picture} an ImageData where there is such a thing
+   */
+  restore(image, options = {}) {
+    const { width, height, data } = image;
+    if (!(data?.length === 4 * width * height && data.length > 0))
+      throw new Error(`expected 4 x width x height values, found ${data?.length} for ${width}x${height} pixels`);
+    const pixels = new Float32Array(3 * width * height), out = new Uint8ClampedArray(data);
+    for (let i = 0, o = 0; o < pixels.length; i += 4)
+      for (let c = 0; c < 3; c++) pixels[o++] = data[i + c] / 255;
+    const restored = this.restoreFloat(pixels, height, width, options);
+    for (let i = 0, o = 0; o < pixels.length; i += 4)
+      for (let c = 0; c < 3; c++) out[i + c] = Math.fround(restored[o++] * 255); // rounded half to even, as by numpy
+    return typeof ImageData === "undefined" ? { width, height, data: out } : new ImageData(out, width, height);
+  }
+
+  /**
+   * Restore (height, width, 3) RGB in [0, 1] to the same shape and range; the twin of engine.restore_pixels.
+   * @param {Float32Array} pixels
+   * @param {number} height
+   * @param {number} width
+   * @param {Options} [options]
+   * @returns {Float32Array}
+   */
+  restoreFloat(pixels, height, width, { strength = 1, tile, onTile } = {}) {
+    if (!this.memory) throw new Error("this restorer was closed");
+    if (!(Math.min(height, width) >= 1 && pixels.length === 3 * height * width))
+      throw new Error(`expected 3 x height x width values, found ${pixels.length} for ${width}x${height} pixels`);
+    if (!(strength >= 0 && strength <= 1)) throw new Error(`strength must lie between 0 and 1, found ${strength}`);
+    if (tile !== undefined && tile !== 0 && !(Number.isInteger(tile) && tile >= SMALLEST_TILE))
+      throw new Error(`tile must be 0 (the whole image) or at least ${SMALLEST_TILE} pixels, found ${tile}`);
+    if (strength === 0) return pixels.slice();
+    const side = tile ?? this.chooseTile(height, width);
+    const rows = cut(height, side || height), columns = cut(width, side || width);
+    const restored = this.mapTiles(pixels, height, width, rows, columns, onTile ?? (() => {}));
+    const f = Math.fround, share = f(strength), clip = (x) => Math.min(Math.max(x, 0), 1);
+    for (let i = 0; i < restored.length; i++) {
+      if (!Number.isFinite(restored[i])) throw new Error("the network gave NaN or infinite pixels; check the ticket");
+      const x = clip(restored[i]), source = pixels[i];
+      restored[i] = strength < 1 ? clip(f(f(f(x - source) * share) + source)) : x;
+    }
+    return restored;
+  }
+
+  /** Let go of all memory. */
+  close() {
+    this.memory = null;
+  }
+
+  /** Side of the tiles for an image: 0, the whole image, when its scratch memory is small enough. */
+  chooseTile(height, width) {
+    const fits = (h, w) => {
+      const bytes = this.memory.call.mirl_scratch_bytes(this.plan, h, w, 1) >>> 0;
+      return bytes > 0 && bytes <= SCRATCH_BYTES;
+    };
+    return fits(height, width) ? 0 : (SIDES.find((side) => fits(side, side)) ?? SIDES.at(-1));
+  }
+
+  /** Run all tiles and blend them. With several, a first pass sums what the network looks at in the whole image. */
+  mapTiles(pixels, height, width, rows, columns, onTile) {
+    const { memory, plan } = this, { call } = memory, f = Math.fround;
+    const h = rows.tile, w = columns.tile, floats = 3 * h * w, count = rows.starts.length * columns.starts.length;
+    const bytes = call.mirl_scratch_bytes(plan, h, w, 1) >>> 0;
+    if (!bytes) throw new Error(`${w}x${h} pixels are too many at once; use a smaller tile`);
+    const sizes = [4 * floats, 4 * floats, 4 * this.statisticsSize, bytes];
+    const [image, out, statistics, scratch] = memory.layOut(this.free, ...sizes);
+    const input = memory.floats(image, floats), output = memory.floats(out, floats);
+    const line = (top, left, y) => 3 * ((top + y) * width + left);
+    const forward = (top, left, mode) => {
+      for (let y = 0; y < h; y++) input.set(pixels.subarray(line(top, left, y), line(top, left, y) + 3 * w), 3 * w * y);
+      const failed = call.mirl_forward(plan, image, out, h, w, 1, scratch, bytes, statistics, mode, count);
+      if (failed) throw new Error(`the engine cannot restore ${w}x${h} pixels (error ${failed})`);
+    };
+    if (count === 1) {
+      forward(0, 0, OWN);
+      onTile(1, 1);
+      return output.slice();
+    }
+    memory.floats(statistics, this.statisticsSize).fill(0);
+    let done = 0;
+    const everyTile = (mode, use) =>
+      rows.starts.forEach((top, i) => columns.starts.forEach((left, k) => {
+        forward(top, left, mode);
+        use(top, left, rows.windows[i], columns.windows[k]);
+        onTile(++done, 2 * count);
+      }));
+    everyTile(SUM, () => {});
+    const result = new Float32Array(pixels.length);
+    everyTile(USE, (top, left, down, across) => {
+      for (let y = 0; y < h; y++)
+        for (let x = 0, to = line(top, left, y), from = 3 * w * y; x < w; x++) {
+          const weight = f(down[y] * across[x]);
+          for (let c = 0; c < 3; c++, to++) result[to] += f(output[from++] * weight);
+        }
+    });
+    return result;
+  }
+}
+
+/** Where tiles begin on a line of `size` pixels, and their weights there: `starts` and `windows` of tiles.py. */
+function cut(size, wanted) {
+  const tile = Math.min(wanted, size), overlap = Math.min(OVERLAP, tile >> 1);
+  const gaps = tile === size ? 0 : Math.ceil((size - tile) / (tile - overlap));
+  const starts = Array.from({ length: gaps + 1 }, (_, i) => Math.floor(((size - tile) * i) / Math.max(gaps, 1)));
+  const raw = starts.map(() => new Float64Array(tile).fill(1)), total = new Float64Array(size);
+  for (let i = 0; i < gaps; i++) {
+    const shared = starts[i] + tile - starts[i + 1];
+    for (let k = 0; k < shared; k++) {
+      const ramp = Math.sin(((k + 0.5) / shared) * (Math.PI / 2)) ** 2;
+      raw[i][tile - 1 - k] *= ramp;
+      raw[i + 1][k] *= ramp;
+    }
+  }
+  starts.forEach((start, i) => raw[i].forEach((weight, k) => (total[start + k] += weight)));
+  const windows = starts.map((start, i) => Float32Array.from(raw[i], (weight, k) => weight / total[start + k]));
+  return { tile, starts, windows };
+}

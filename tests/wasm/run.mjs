@@ -1,0 +1,53 @@
+// Carry out the jobs of tests/test_engine_wasm.py with the engine for browsers; prints one JSON answer for each.
+//     node run.mjs jobs.json
+import { readFileSync, writeFileSync } from "node:fs";
+import { loadEngine, readTicket } from "../../src/mirl/engine/wasm/mirl.js";
+
+const module = await WebAssembly.compile(readFileSync(new URL("../../src/mirl/engine/wasm/mirl.wasm", import.meta.url)));
+const engine = await loadEngine(module);
+const jobs = JSON.parse(readFileSync(process.argv[2]));
+const floats = (path) => new Float32Array(new Uint8Array(readFileSync(path)).buffer);
+const restorers = new Map();
+
+async function open(path) {
+  if (!restorers.has(path)) restorers.set(path, await engine.open(readFileSync(path)));
+  return restorers.get(path);
+}
+
+const actions = {
+  imports: () => WebAssembly.Module.imports(module).length,
+  // Read a ticket and write its dense weights.
+  async unfold({ ticket, out }) {
+    const read = await readTicket(readFileSync(ticket), engine);
+    writeFileSync(out, new Uint8Array(read.unfold().buffer));
+    return { names: read.tensors.map((tensor) => tensor.name), kinds: read.tensors.map((tensor) => tensor.kind),
+      shapes: read.tensors.map((tensor) => tensor.shape), kept: read.kept, total: read.total, provenance: read.provenance };
+  },
+  async float({ ticket, image, height, width, out, options }) {
+    const told = [];
+    const restorer = await open(ticket);
+    const restored = restorer.restoreFloat(floats(image), height, width, { ...options, onTile: (...now) => told.push(now) });
+    writeFileSync(out, new Uint8Array(restored.buffer));
+    return { told, facts: restorer.facts };
+  },
+  async picture({ ticket, image, height, width, out, options }) {
+    const data = new Uint8ClampedArray(readFileSync(image));
+    const restored = (await open(ticket)).restore({ width, height, data }, options);
+    writeFileSync(out, restored.data);
+    return [restored.width, restored.height, restored.data.constructor.name];
+  },
+  async closed({ ticket }) {
+    const restorer = await engine.open(readFileSync(ticket));
+    restorer.close();
+    restorer.restoreFloat(new Float32Array(3), 1, 1);
+  },
+};
+
+const answers = [];
+for (const job of jobs)
+  try {
+    answers.push({ value: (await actions[job.action](job)) ?? null });
+  } catch (error) {
+    answers.push({ error: error.message, kind: error.constructor.name });
+  }
+console.log(JSON.stringify(answers));
