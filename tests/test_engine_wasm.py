@@ -21,7 +21,7 @@ from mirl.layers import parameters
 from mirl.ticket import Ticket, encode_ticket, read_ticket
 
 ENGINE = Path(mirl.__file__).parent / "engine"
-WASM = ENGINE / "wasm" / "mirl.wasm"
+WASM = ENGINE / "wasm"
 
 
 def node() -> str:
@@ -34,10 +34,10 @@ def node() -> str:
     return str(home / "node.exe" if sys.platform == "win32" else home / "bin" / "node")
 
 
-def run(jobs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+def run(jobs: list[dict[str, Any]], folder: Path, wasm: str = "mirl.wasm") -> list[dict[str, Any]]:
     (folder / "jobs.json").write_text(json.dumps(jobs, default=str))
     script = Path(__file__).parent / "wasm" / "run.mjs"
-    done = subprocess.run([node(), script, folder / "jobs.json"], capture_output=True, text=True, check=False)
+    done = subprocess.run([node(), script, WASM / wasm, folder / "jobs.json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     answers = json.loads(done.stdout)
@@ -52,7 +52,8 @@ def stored(ticket: Ticket, folder: Path, values: str = "float16") -> tuple[Ticke
 
 
 def test_committed_wasm_is_small_and_made_of_these_sources():
-    assert WASM.stat().st_size < 150_000
+    assert sorted(path.name for path in WASM.glob("*.wasm")) == ["mirl-relaxed.wasm", "mirl.wasm"]
+    assert all(path.stat().st_size < 150_000 for path in WASM.glob("*.wasm"))
     check = [sys.executable, ENGINE / "native" / "build_wasm.py", "--check"]
     assert subprocess.run(check, check=False).returncode == 0, "run make wasm"
 
@@ -72,7 +73,10 @@ def test_reader_gives_the_weights_that_python_gives(tmp_path, values):
 
 
 @pytest.mark.parametrize("keep", [0.2, 1.0])
-def test_restores_floats_as_python(tmp_path, keep):
+@pytest.mark.parametrize("wasm", ["mirl.wasm", "mirl-relaxed.wasm"])
+def test_restores_floats_as_python(tmp_path, keep, wasm):
+    if run([{"action": "wasmFile"}], tmp_path)[0]["value"] == "mirl.wasm" != wasm:
+        pytest.skip("this node has no relaxed SIMD")
     ticket, path = stored(make_ticket(keep=keep), tmp_path)
     backend, rng = open_backend(ticket, "torch"), np.random.default_rng(3)
     jobs, expected = [], []
@@ -96,7 +100,7 @@ def test_restores_floats_as_python(tmp_path, keep):
             on_tile=lambda *now, told=progress: told.append(list(now)),
         )  # fmt: skip
         expected.append((restored, progress, options.get("strength") != 0))
-    for job, answer, (restored, progress, changed) in zip(jobs, run(jobs, tmp_path), expected, strict=True):
+    for job, answer, (restored, progress, changed) in zip(jobs, run(jobs, tmp_path, wasm), expected, strict=True):
         found = np.fromfile(job["out"], np.float32).reshape(restored.shape)
         assert np.abs(found - restored).max() < 1e-4
         assert answer["value"]["told"] == progress

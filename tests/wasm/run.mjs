@@ -1,11 +1,11 @@
 // Carry out the jobs of tests/test_engine_wasm.py with the engine for browsers; prints one JSON answer for each.
-//     node run.mjs jobs.json
+//     node run.mjs FILE.wasm jobs.json
 import { readFileSync, writeFileSync } from "node:fs";
-import { loadEngine, readTicket } from "../../src/mirl/engine/wasm/mirl.js";
+import { loadEngine, readTicket, wasmFile } from "../../src/mirl/engine/wasm/mirl.js";
 
-const module = await WebAssembly.compile(readFileSync(new URL("../../src/mirl/engine/wasm/mirl.wasm", import.meta.url)));
+const module = await WebAssembly.compile(readFileSync(process.argv[2]));
 const engine = await loadEngine(module);
-const jobs = JSON.parse(readFileSync(process.argv[2]));
+const jobs = JSON.parse(readFileSync(process.argv[3]));
 const floats = (path) => new Float32Array(new Uint8Array(readFileSync(path)).buffer);
 const restorers = new Map();
 
@@ -16,6 +16,7 @@ async function open(path) {
 
 const actions = {
   imports: () => WebAssembly.Module.imports(module).length,
+  wasmFile,
   // Read a ticket and write its dense weights.
   async unfold({ ticket, out }) {
     const read = await readTicket(readFileSync(ticket), engine);

@@ -81,7 +81,7 @@ static inline sweep_shape shape_sweep(int32_t channels, int32_t width) {
   if (most < 6) most = 6;
   int32_t strips = (int32_t)((units + most - 1) / most);
   s.strip = (units + strips - 1) / strips * UNIT;
-  s.step = ((s.strip / UNIT + 4) | 1) * UNIT;
+  s.step = ((s.strip / UNIT + 2) | 1) * UNIT;
   s.floats = (size_t)s.step * (size_t)channels * (size_t)s.slots + SLACK;
   return s;
 }

@@ -125,16 +125,18 @@ static void apply_linear(const linear *a, const float *x, int count, const point
   }
 }
 
-/* Rows y-1, y, y+1 of the window for each unit, at channel 0. */
+/* Rows y-1, y, y+1 of the window for each unit, at channel 0, and how many units follow one another in a row from it on. */
 typedef struct {
   const float *row[UNITS][3];
+  int run[UNITS];
+  int lead; /* 1: rows begin one float after a whole number of units; otherwise at one */
 } windows;
 
 ALWAYS void filter_units(const filter *f, const windows *w, ptrdiff_t channel, int count, const pointers *y, ptrdiff_t at,
                          const int taps, const int gate) {
   vf weight[9];
 #pragma GCC unroll 9
-  for (int t = 0; t < taps; t++) weight[t] = splat(f->weight[t]);
+  for (int t = 0; t < taps; t++) weight[t] = splat(taps == 9 ? f->taps[t] : f->weight[t]);
   for (int u = 0; u < count; u++) {
     const float *p[9];
 #pragma GCC unroll 9
@@ -152,45 +154,47 @@ ALWAYS void filter_units(const filter *f, const windows *w, ptrdiff_t channel, i
 }
 
 #if PER_UNIT == 1
-/* All nine taps on `count` units that follow one another in a row. Three sums of columns, for the left, own and right
-   neighbour, are formed where vectors are aligned and then moved by a lane: three loads instead of nine, six of which would
-   cross a cache line. */
-ALWAYS void filter_run(const filter *f, const float *above, const float *here, const float *below, int count, float *const *y,
-                       ptrdiff_t at, const int gate) {
-  static const vi to_right = {31, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14};
-  static const vi to_left = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
-  vf weight[9], left, own, right;
-#pragma GCC unroll 9
-  for (int t = 0; t < 9; t++) weight[t] = splat(f->weight[t]);
-  vf before = splat(f->weight[0] * above[-1] + f->weight[3] * here[-1] + f->weight[6] * below[-1]);
+typedef struct {
+  vf left, own, right; /* sums over the three rows for the filter's left, middle and right column */
+} columns;
+
+ALWAYS columns sum_columns(const vf *weight, const float *above, const float *here, const float *below) {
   vf a = load(above), b = load(here), c = load(below);
-  left = weight[0] * a + weight[3] * b + weight[6] * c;
-  own = weight[1] * a + weight[4] * b + weight[7] * c;
-  right = weight[2] * a + weight[5] * b + weight[8] * c;
-  for (int u = 0; u < count; u++) {
-    vf next_left = left, next_own = own, next_right;
-    if (u + 1 < count) {
-      above += UNIT, here += UNIT, below += UNIT;
-      a = load(above), b = load(here), c = load(below);
-      next_left = weight[0] * a + weight[3] * b + weight[6] * c;
-      next_own = weight[1] * a + weight[4] * b + weight[7] * c;
-      next_right = weight[2] * a + weight[5] * b + weight[8] * c;
-    } else {
-      next_right = splat(f->weight[2] * above[UNIT] + f->weight[5] * here[UNIT] + f->weight[8] * below[UNIT]);
-    }
-    vf sum = own + two_vectors(left, before, to_right) + two_vectors(right, next_right, to_left);
-    float *to = y[u] + at;
-    store(to, gate ? load(to) * sum : sum);
-    before = left, left = next_left, own = next_own, right = next_right;
+  return (columns){weight[0] * a + weight[3] * b + weight[6] * c, weight[1] * a + weight[4] * b + weight[7] * c,
+                   weight[2] * a + weight[5] * b + weight[8] * c};
+}
+
+/* All nine taps on `count` units that follow one another in a row. Sums of columns are formed where vectors are aligned and
+   then moved by a lane or two: three aligned loads instead of nine, most of which would cross a cache line. The rows begin
+   `lead` floats after an aligned place, 0 or 1. */
+ALWAYS void filter_run(const float *taps, const float *above, const float *here, const float *below, int count, float *y,
+                       const int lead, const int gate) {
+  static const vi last_first = {15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30};
+  static const vi by_one = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+  static const vi by_two = {2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
+  vf weight[9];
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; t++) weight[t] = splat(taps[t]);
+  above -= lead, here -= lead, below -= lead;
+  vf before = lead ? splat(0) : sum_columns(weight, above - UNIT, here - UNIT, below - UNIT).left;
+  columns now = sum_columns(weight, above, here, below);
+  for (ptrdiff_t x = 0, end = count * UNIT; x < end; x += UNIT) {
+    columns next = sum_columns(weight, above + x + UNIT, here + x + UNIT, below + x + UNIT);
+    vf sum = lead ? now.left + two_vectors(now.own, next.own, by_one) + two_vectors(now.right, next.right, by_two)
+                  : two_vectors(before, now.left, last_first) + now.own + two_vectors(now.right, next.right, by_one);
+    store(y + x, gate ? load(y + x) * sum : sum);
+    before = now.left;
+    now = next;
   }
 }
 
 ALWAYS void filter_runs(const filter *f, const windows *w, ptrdiff_t channel, int count, const pointers *y, ptrdiff_t at,
                         const int gate) {
   for (int u = 0, n; u < count; u += n) {
-    const float *const *row = w->row[u];
-    for (n = 1; u + n < count && w->row[u + n][1] == row[1] + n * UNIT;) n++;
-    filter_run(f, row[0] + channel, row[1] + channel, row[2] + channel, n, y->unit + u, at, gate);
+    const float *above = w->row[u][0] + channel, *here = w->row[u][1] + channel, *below = w->row[u][2] + channel;
+    n = w->run[u];
+    if (w->lead == 1) filter_run(f->taps, above, here, below, n, y->unit[u] + at, 1, gate);
+    else filter_run(f->taps, above, here, below, n, y->unit[u] + at, 0, gate);
   }
 }
 #else
@@ -206,10 +210,6 @@ ALWAYS void apply_filter(const filter *f, const windows *w, ptrdiff_t channel, i
     case 2: filter_units(f, w, channel, count, y, at, 2, gate); break;
     case 3: filter_units(f, w, channel, count, y, at, 3, gate); break;
     case 4: filter_units(f, w, channel, count, y, at, 4, gate); break;
-    case 5: filter_units(f, w, channel, count, y, at, 5, gate); break;
-    case 6: filter_units(f, w, channel, count, y, at, 6, gate); break;
-    case 7: filter_units(f, w, channel, count, y, at, 7, gate); break;
-    case 8: filter_units(f, w, channel, count, y, at, 8, gate); break;
     default: filter_runs(f, w, channel, count, y, at, gate); break;
   }
 }
@@ -222,30 +222,36 @@ static void gelu_units(float *x, int count) {
   for (; u < count; u++) gelu(x + u * UNIT, PER_UNIT);
 }
 
-/* y = (x - mean) / sqrt(variance + 1e-5) over the channels of every pixel; scale and shift are in the next map. */
+/* y = (x - mean) / sqrt(variance + 1e-5) over the channels of every pixel; scale and shift are in the next map. Sums are of
+   differences from the first channel: that is one of the values, so its square distance from the mean is at most `channels`
+   variances and little is lost in the difference of the sums. */
 ALWAYS void normalise_units(float *const *x, ptrdiff_t step, int32_t channels, float *y, const int n) {
-  vf mean[4], scale[4];
+  vf sum[4], squares[4], zero[4];
 #pragma GCC unroll 4
-  for (int i = 0; i < n; i++) mean[i] = scale[i] = splat(0);
-  for (int32_t c = 0; c < channels; c++)
-#pragma GCC unroll 4
-    for (int i = 0; i < n; i++) mean[i] += load(x[i / PER_UNIT] + c * step + i % PER_UNIT * LANES);
-#pragma GCC unroll 4
-  for (int i = 0; i < n; i++) mean[i] = mean[i] * splat(1.0f / channels);
+  for (int i = 0; i < n; i++) {
+    sum[i] = squares[i] = splat(0);
+    zero[i] = load(x[i / PER_UNIT] + i % PER_UNIT * LANES);
+  }
   for (int32_t c = 0; c < channels; c++)
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++) {
-      vf d = load(x[i / PER_UNIT] + c * step + i % PER_UNIT * LANES) - mean[i];
+      vf d = load(x[i / PER_UNIT] + c * step + i % PER_UNIT * LANES) - zero[i];
       store(y + c * STRIDE + i * LANES, d);
-      scale[i] += d * d;
+      sum[i] += d;
+      squares[i] += d * d;
     }
+  vf share = splat(1.0f / (float)channels);
 #pragma GCC unroll 4
-  for (int i = 0; i < n; i++) scale[i] = splat(1) / root(scale[i] * splat(1.0f / channels) + splat(1e-5f));
+  for (int i = 0; i < n; i++) {
+    vf mean = sum[i] * share, variance = larger(squares[i] * share - mean * mean, splat(0));
+    squares[i] = splat(1) / root(variance + splat(1e-5f));
+    sum[i] = mean * squares[i];
+  }
   for (int32_t c = 0; c < channels; c++)
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++) {
       float *p = y + c * STRIDE + i * LANES;
-      store(p, load(p) * scale[i]);
+      store(p, load(p) * squares[i] - sum[i]);
     }
 }
 

@@ -189,9 +189,10 @@ static int any(const float *w, int64_t count, int64_t step) {
 static const filter *build_filters(packer *p, const float *w, const int32_t *channel, int32_t count, int64_t *kept) {
   filter *filters = take(&p->memory, sizeof(filter) * (size_t)count);
   for (int32_t i = 0; filters && i < count; i++) {
-    filter f = {{0}, {0}, {0}, 0};
+    filter f = {.count = 0};
     for (int8_t t = 0; t < 9; t++) {
       float tap = w[channel[i] * 9 + t];
+      f.taps[t] = tap;
       if (tap == 0) continue;
       f.weight[f.count] = tap;
       f.row[f.count] = t / 3;

@@ -26,9 +26,9 @@ typedef struct {
   const int32_t *offsets; /* dense: of each input in the tile, in floats */
 } linear;
 
-/* A depthwise 3x3 filter: the taps that are not zero. */
+/* A depthwise 3x3 filter: all taps, and those that are not zero. */
 typedef struct {
-  float weight[9];
+  float taps[9], weight[9];
   int8_t row[9], shift[9]; /* row of the window 0..2, column -1..1 */
   int32_t count;
 } filter;

@@ -30,21 +30,23 @@ static void begin_strip(sweep *s, int32_t x0, int32_t y0) {
   past = s->x1 < width ? s->x1 + 1 : width;
   s->units = (past - s->from + UNIT - 1) / UNIT;
   s->ready = y0 - 1;
+  for (ptrdiff_t c = 0; c < (ptrdiff_t)s->shape.slots * s->channels; c++) {
+    float *p = s->window + c * s->shape.step;
+    p[s->lead - 1] = 0;
+    p[s->lead + s->x1 - x0] = 0;
+  }
 }
 
 static float *window_row(const sweep *s, int32_t y) {
   return s->window + (ptrdiff_t)((y + s->shape.slots) % s->shape.slots) * s->channels * s->shape.step;
 }
 
-/* Zero what the filters of channels `first`.. see outside of the image at the sides of row y. */
-static void zero_sides(const sweep *s, int32_t y, int32_t first) {
+/* Zero what the filters see right of the image in row y, where a unit reached past its edge. */
+static void zero_past_edge(const sweep *s, int32_t y, int32_t first) {
   int32_t width = s->source->width;
-  float *row = window_row(s, y);
-  for (int32_t c = first; c < s->channels; c++) {
-    float *p = row + c * s->shape.step;
-    if (!s->x0) p[s->lead - 1] = 0;
-    if (s->x1 == width) p[s->lead + width - s->x0] = 0;
-  }
+  if (s->x1 < width || (width - s->from) % UNIT == 0) return;
+  float *p = window_row(s, y) + s->lead + width - s->x0;
+  for (int32_t c = first; c < s->channels; c++) p[c * s->shape.step] = 0;
 }
 
 typedef struct {
@@ -75,7 +77,7 @@ typedef struct {
     }                                                                                     \
     if (t.count) compute;                                                                 \
     for (int32_t y_ = begin_; y_ < (s)->ready; y_++)                                      \
-      if (y_ >= 0 && y_ < (s)->source->height) zero_sides(s, y_, first);                  \
+      if (y_ >= 0 && y_ < (s)->source->height) zero_past_edge(s, y_, first);                  \
   } while (0)
 
 static pointers in_map(const map *m, const tile *t) {
@@ -97,10 +99,22 @@ static pointers in_tile(float *data) {
 }
 
 static windows around(const sweep *s, const tile *t) {
-  windows w;
+  windows w = {.lead = s->lead};
   for (int u = 0; u < t->count; u++)
     for (int d = 0; d < 3; d++) w.row[u][d] = window_row(s, t->y[u] + d - 1) + s->lead + t->x[u] - s->x0;
+  for (int u = t->count - 1, run = 0; u >= 0; u--) {
+    run = u + 1 < t->count && t->y[u + 1] == t->y[u] ? run + 1 : 1;
+    w.run[u] = run;
+  }
   return w;
+}
+
+/* Ask for a tile of a map `rows` below `t` before it is needed: the processor does not foresee so many strides. */
+ALWAYS void foresee(const map *m, const tile *t, int32_t channels, int rows, const int write) {
+  for (int u = 0; u < t->count; u++) {
+    const float *p = at(m, t->y[u] + rows, t->x[u]);
+    for (int32_t c = 0; c < channels; c++, p += m->step) __builtin_prefetch(p, write, 2);
+  }
 }
 
 /* Copy `channels` channels of a map into a tile. */
@@ -138,6 +152,7 @@ static void zero_outside(float *x, int32_t rows, const tile *t, int32_t width) {
 static void compute_qkv(const worker *w, const attention_plan *a, const sweep *s, const tile *t) {
   pointers from = in_map(s->source, t), to = in_window(s, t);
   normalise(&from, s->source->step, a->qkv.cols, t->count, w->work->normal);
+  foresee(s->source, t, a->qkv.cols, s->shape.rows, 0);
   apply_linear(&a->qkv, w->work->normal, t->count, 0, 0, &to, s->shape.step);
 }
 
@@ -158,6 +173,7 @@ static void filter_qkv(const worker *w, const attention_plan *a, const sweep *s,
   }
   map values = map_at(j->values, a->values, s->source->height, s->source->width);
   pointers value = in_map(&values, t);
+  foresee(&values, t, a->values, 0, 1);
   for (int32_t i = 0; i < a->values; i++, channel++) apply_filter(f++, &around_tile, channel * step, t->count, &value, i * values.step, 0);
   if (!a->queries) return;
   zero_outside(q, a->queries + a->key_rows, t, s->source->width);
@@ -211,6 +227,8 @@ static void compute_hidden(const worker *w, const block_plan *b, const linear *m
     }
     apply_linear(&a->project, w->work->normal, t->count, &from, s->source->step, &sum, s->shape.step);
   }
+  foresee(s->source, t, b->channels, s->shape.rows, 0);
+  foresee(&values, t, a->values, s->shape.rows, 0);
   normalise(&sum, s->shape.step, b->channels, t->count, w->work->normal);
   for (int u = 0; u < t->count; u++) hidden.unit[u] += b->channels * s->shape.step;
   apply_linear(&b->feed_forward.expand, w->work->normal, t->count, 0, 0, &hidden, s->shape.step);

@@ -4,9 +4,9 @@
 #define VARIANT mirl_avx2
 #define VARIANT_NAME "avx2"
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,prfchw"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma,bmi,bmi2")
+#pragma GCC target("avx2,fma,bmi,bmi2,prfchw")
 #endif
 #include "forward.h"
 #ifdef __clang__

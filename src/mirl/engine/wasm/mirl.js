@@ -2,7 +2,7 @@
  * Restore photographs with a ticket in a browser or node, without dependencies: the sparse engine of ../native as
  * WebAssembly.
  *
- *     const engine = await loadEngine(await (await fetch("mirl.wasm")).arrayBuffer());
+ *     const engine = await loadEngine(await (await fetch(wasmFile())).arrayBuffer());
  *     const restorer = await engine.open(await (await fetch("ticket.mirl")).arrayBuffer());
  *     context.putImageData(restorer.restore(context.getImageData(0, 0, width, height)), 0, 0);
  *
@@ -20,6 +20,8 @@ const PAGE = 65536, MOST_BYTES = 2 ** 32 - PAGE;
 const OVERLAP = 64, SMALLEST_TILE = 32; // as in tiles.py and engine.py
 const SCRATCH_BYTES = 2 ** 29; // for one tile, where the caller leaves its size to us
 const SIDES = [1024, 512, 256, 128];
+const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
+  65, 1, 253, 15, 65, 1, 253, 15, 65, 1, 253, 15, 253, 133, 2, 11]; // a module whose one function is f32x4.relaxed_madd
 const MOST_TENSORS = 20000; // the published network has 600; finding one by its index takes longer the more there are
 
 /**
@@ -32,9 +34,14 @@ const MOST_TENSORS = 20000; // the published network has 600; finding one by its
  * @typedef {{width: number, height: number, data: Uint8ClampedArray}} Picture RGBA, such as an ImageData
  */
 
+/** Name of the file that is fastest here: with fused multiply-add where there is relaxed SIMD, else with plain SIMD. */
+export function wasmFile() {
+  return WebAssembly.validate(new Uint8Array(RELAXED)) ? "mirl-relaxed.wasm" : "mirl.wasm";
+}
+
 /**
  * Compile the engine.
- * @param {BufferSource|WebAssembly.Module} source bytes of mirl.wasm, or what `WebAssembly.compileStreaming` made of them
+ * @param {BufferSource|WebAssembly.Module} source bytes of the file, or what `WebAssembly.compileStreaming` made of them
  * @returns {Promise<Engine>}
  */
 export async function loadEngine(source) {
@@ -232,17 +239,29 @@ class Restorer {
   /** Side of the tiles for an image: 0, the whole image, when its scratch memory is small enough. */
   chooseTile(height, width) {
     const fits = (h, w) => {
-      const bytes = this.memory.call.mirl_scratch_bytes(this.plan, h, w, 1) >>> 0;
+      const bytes = this.scratchBytes(h, w);
       return bytes > 0 && bytes <= SCRATCH_BYTES;
     };
     return fits(height, width) ? 0 : (SIDES.find((side) => fits(side, side)) ?? SIDES.at(-1));
+  }
+
+  /**
+   * Bytes of scratch memory for an image, or 0 for too many: the C code counts them in 32 bits, but four times those of an
+   * image with half the sides are never fewer.
+   */
+  scratchBytes(height, width) {
+    if (height * width > 4096) {
+      const quarter = this.scratchBytes(Math.ceil(height / 2), Math.ceil(width / 2));
+      if (!quarter || quarter > 2 ** 30) return 0;
+    }
+    return this.memory.call.mirl_scratch_bytes(this.plan, height, width, 1) >>> 0;
   }
 
   /** Run all tiles and blend them. With several, a first pass sums what the network looks at in the whole image. */
   mapTiles(pixels, height, width, rows, columns, onTile) {
     const { memory, plan } = this, { call } = memory, f = Math.fround;
     const h = rows.tile, w = columns.tile, floats = 3 * h * w, count = rows.starts.length * columns.starts.length;
-    const bytes = call.mirl_scratch_bytes(plan, h, w, 1) >>> 0;
+    const bytes = this.scratchBytes(h, w);
     if (!bytes) throw new Error(`${w}x${h} pixels are too many at once; use a smaller tile`);
     const sizes = [4 * floats, 4 * floats, 4 * this.statisticsSize, bytes];
     const [image, out, statistics, scratch] = memory.layOut(this.free, ...sizes);
