@@ -113,7 +113,10 @@ static windows around(const sweep *s, const tile *t) {
 ALWAYS void foresee(const map *m, const tile *t, int32_t channels, int rows, const int write) {
   for (int u = 0; u < t->count; u++) {
     const float *p = at(m, t->y[u] + rows, t->x[u]);
-    for (int32_t c = 0; c < channels; c++, p += m->step) __builtin_prefetch(p, write, 2);
+    for (int32_t c = 0; c < channels; c++, p += m->step) {
+      if (write) __builtin_prefetch(p, 1, 2); /* clang takes nothing but literals */
+      else __builtin_prefetch(p, 0, 2);
+    }
   }
 }
 
