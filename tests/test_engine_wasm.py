@@ -18,6 +18,7 @@ from conftest import MINI, make_ticket
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.errors import MirlError
 from mirl.layers import parameters
+from mirl.recipe import small
 from mirl.ticket import Ticket, encode_ticket, read_ticket
 
 ENGINE = Path(mirl.__file__).parent / "engine"
@@ -153,6 +154,19 @@ def test_impossible_requests_give_one_error(tmp_path, change, message):
     (answer,) = run([job | {"options": {}} | change], tmp_path)
     assert answer["kind"] == "Error"
     assert message in answer["error"]
+
+
+def test_images_too_large_for_32_bits_are_cut_into_tiles(tmp_path):
+    _, path = stored(make_ticket(network=small().network), tmp_path)
+    sizes = [[64, 64], [3000, 4000], [40_000, 30_000], [1, 1 << 16], [1 << 21, 1]]
+    (answer,) = run([{"action": "large", "ticket": path, "sizes": sizes}], tmp_path)
+    (whole, few), *large = answer["value"]
+    assert whole == 0 < few < 1 << 26
+    for side, scratch in large[:2]:
+        assert 128 <= side <= 1024
+        assert scratch == 0, "it needs more than 4 GiB"
+    assert large[2][1] > 0
+    assert large[3][1] == 0
 
 
 def parts(content: bytes) -> tuple[dict[str, Any], bytes, bytes]:

@@ -37,6 +37,11 @@ const actions = {
     writeFileSync(out, restored.data);
     return [restored.width, restored.height, restored.data.constructor.name];
   },
+  // The side of tiles that it would take, and the scratch memory of the whole image.
+  async large({ ticket, sizes }) {
+    const restorer = await open(ticket);
+    return sizes.map(([height, width]) => [restorer.chooseTile(height, width), restorer.scratchBytes(height, width)]);
+  },
   async closed({ ticket }) {
     const restorer = await engine.open(readFileSync(ticket));
     restorer.close();

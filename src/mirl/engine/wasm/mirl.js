@@ -18,7 +18,7 @@ const OWN = 0, SUM = 1, USE = 2; // enum mirl_statistics
 const NAME_BYTES = 64, NETWORK_BYTES = 80, FACTS_BYTES = 48;
 const PAGE = 65536, MOST_BYTES = 2 ** 32 - PAGE;
 const OVERLAP = 64, SMALLEST_TILE = 32; // as in tiles.py and engine.py
-const SCRATCH_BYTES = 2 ** 29; // for one tile, where the caller leaves its size to us
+const SCRATCH_BYTES = 768 * 2 ** 20; // for one tile, where the caller leaves its size to us
 const SIDES = [1024, 512, 256, 128];
 const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
   65, 1, 253, 15, 65, 1, 253, 15, 65, 1, 253, 15, 253, 133, 2, 11]; // a module whose one function is f32x4.relaxed_madd
