@@ -23,7 +23,6 @@
 #define PANEL 3
 #define DENSE_UNITS 1
 #endif
-#define WIDE_UNITS 4 /* units walked together when nothing fits the first-level cache */
 
 typedef struct {
   float *unit[UNITS];
@@ -57,6 +56,54 @@ ALWAYS void sparse_rows(const linear *a, const float *x, float *const *first, pt
       }
 #pragma GCC unroll 8
       for (int i = 0; i < n * PER_UNIT; i++) store(y[i / PER_UNIT] + to + i % PER_UNIT * LANES, sum[i]);
+    }
+}
+
+/* The same for pairs of rows: an input that both use is loaded once, so arithmetic, not loading, sets the pace. */
+ALWAYS void sparse_pairs(const linear *a, const float *x, float *const *first, ptrdiff_t first_step, float *const *y,
+                         ptrdiff_t step, const int n) {
+  const twin *t = a->twins;
+  const entry *e = a->entries;
+  const int32_t *row = a->row;
+  const float *bias = a->bias;
+  for (const run_of_pairs *run = a->pairs; run->pairs; run++)
+    for (int32_t left = run->pairs; left > 0; left--, row += 2) {
+      vf sum[2][8];
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; j++) {
+        ptrdiff_t from = row[j] * first_step;
+        vf start = splat(bias ? bias[j] : 0);
+#pragma GCC unroll 8
+        for (int i = 0; i < n * PER_UNIT; i++) sum[j][i] = first ? load(first[i / PER_UNIT] + from + i % PER_UNIT * LANES) : start;
+      }
+      if (bias) bias += 2;
+#pragma GCC unroll 2
+      for (const twin *end = t + run->both; t < end; t++) {
+        const float *p = (const float *)((const char *)x + t->offset);
+        vf one = splat(t->weight[0]), other = splat(t->weight[1]);
+#pragma GCC unroll 8
+        for (int i = 0; i < n * PER_UNIT; i++) {
+          vf in = load(p + i * LANES);
+          sum[0][i] += one * in;
+          sum[1][i] += other * in;
+        }
+      }
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; j++) {
+#pragma GCC unroll 2
+        for (const entry *end = e + run->single; e < end; e++) {
+          const float *p = (const float *)((const char *)x + e->offset);
+          vf w = splat(e->weight);
+#pragma GCC unroll 8
+          for (int i = 0; i < n * PER_UNIT; i++) sum[j][i] += w * load(p + i * LANES);
+        }
+      }
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; j++) {
+        ptrdiff_t to = row[j] * step;
+#pragma GCC unroll 8
+        for (int i = 0; i < n * PER_UNIT; i++) store(y[i / PER_UNIT] + to + i % PER_UNIT * LANES, sum[j][i]);
+      }
     }
 }
 
@@ -111,6 +158,15 @@ static void apply_linear(const linear *a, const float *x, int count, const point
       if (left >= 2) { dense_rows(a, in, f, first_step, to, step, 2); u += 2; continue; }
 #endif
       dense_rows(a, in, f, first_step, to, step, 1); u += 1;
+    } else if (a->pairs) {
+#if PER_UNIT == 1
+      if (left >= 8) { sparse_pairs(a, in, f, first_step, to, step, 8); u += 8; continue; }
+      if (left >= 4) { sparse_pairs(a, in, f, first_step, to, step, 4); u += 4; continue; }
+#endif
+#if PER_UNIT <= 2
+      if (left >= 2) { sparse_pairs(a, in, f, first_step, to, step, 2); u += 2; continue; }
+#endif
+      sparse_pairs(a, in, f, first_step, to, step, 1); u += 1;
     } else {
       int n = left < a->units ? left : a->units;
 #if PER_UNIT == 1

@@ -4,7 +4,8 @@
 
 #include "kernels.h"
 
-#define DENSE_FROM 0.6f /* density from which panels beat sparse rows */
+#define DENSE_FROM 0.7f /* density from which panels beat sparse pairs of rows */
+#define PAIRS_FROM 0.2f /* density from which pairs beat single rows */
 
 typedef struct {
   char *at, *end;
@@ -44,8 +45,8 @@ static size_t plan_bytes(const mirl_network *network, const float *const *weight
   return bound.bytes;
 }
 
-/* Units of a tile whose inputs fit a first-level cache of 32 KB. */
-static int32_t cached_units(int32_t cols) { return cols <= 60 ? 8 : WIDE_UNITS; }
+/* Units of a tile that single rows walk together: what fits a first-level cache. */
+static int32_t cached_units(int32_t cols) { return cols <= 60 ? 8 : 4; }
 
 /* What a linear map is built from: chosen rows and columns of a matrix with `step` floats to a row. Column k of the result is
    matrix column `col[k]`, and its input lies `offset[k]` floats into the tile; scale and shift (may be NULL) act on the
@@ -59,10 +60,10 @@ typedef struct {
 } source;
 
 /* What the shift of the inputs adds to every row, in the order `row` (NULL: as they are). */
-static const float *build_bias(arena *a, const source *s, const int32_t *row) {
+static const float *build_bias(arena *a, const source *s, const int32_t *row, int32_t count) {
   if (!s->shift) return 0;
-  float *bias = take(a, sizeof(float) * (size_t)s->rows);
-  for (int32_t i = 0; bias && i < s->rows; i++) {
+  float *bias = take(a, sizeof(float) * (size_t)count);
+  for (int32_t i = 0; bias && i < count; i++) {
     const float *w = s->matrix + s->row[row ? row[i] : i] * s->step;
     double sum = 0;
     for (int32_t k = 0; k < s->cols; k++) sum += (double)w[s->col[k]] * s->shift[s->col[k]];
@@ -71,56 +72,74 @@ static const float *build_bias(arena *a, const source *s, const int32_t *row) {
   return bias;
 }
 
+ALWAYS const float *source_row(const source *s, int32_t r) { return s->matrix + s->row[r] * s->step; }
+
+/* Append entry k of row r if it is not zero. */
+ALWAYS entry *put_entry(const source *s, int32_t r, int32_t k, entry *e) {
+  float w = source_row(s, r)[s->col[k]];
+  if (w != 0) *e++ = (entry){w * (s->scale ? s->scale[s->col[k]] : 1), s->offset[k] * 4};
+  return e;
+}
+
+static void build_panels(arena *a, const source *s, linear *out) {
+  size_t panels = (size_t)((s->rows + PANEL - 1) / PANEL);
+  float *w = take(a, sizeof(float) * panels * PANEL * (size_t)s->cols);
+  int32_t *offsets = take(a, sizeof(int32_t) * (size_t)s->cols);
+  out->panels = w;
+  out->offsets = offsets;
+  out->bias = build_bias(a, s, 0, s->rows);
+  if (a->failed) return;
+  for (int32_t k = 0; k < s->cols; k++) offsets[k] = s->offset[k];
+  for (size_t p = 0; p < panels; p++)
+    for (int32_t k = 0; k < s->cols; k++)
+      for (int32_t j = 0; j < PANEL; j++, w++) {
+        int32_t r = (int32_t)p * PANEL + j;
+        *w = r < s->rows ? source_row(s, r)[s->col[k]] * (s->scale ? s->scale[s->col[k]] : 1) : 0;
+      }
+}
+
+/* Put the rows of a map in the order of their number of entries: `row` gets rows, `entries` the number in each row. */
+static void order_rows(const source *s, int32_t *row, int32_t *entries) {
+  int32_t done = 0;
+  for (int32_t r = 0; r < s->rows; r++) {
+    entries[r] = 0;
+    for (int32_t k = 0; k < s->cols; k++) entries[r] += source_row(s, r)[s->col[k]] != 0;
+  }
+  for (int32_t length = 0; done < s->rows; length++)
+    for (int32_t r = 0; r < s->rows; r++)
+      if (entries[r] == length) row[done++] = r;
+}
+
+static void build_rows(arena *a, const source *s, int64_t count, linear *out) {
+  int32_t *row = take(a, sizeof(int32_t) * 2 * (size_t)s->rows), *entries = row + s->rows;
+  run_of_rows *run = take(a, sizeof(run_of_rows) * ((size_t)s->rows + 1));
+  entry *e = take(a, sizeof(entry) * (size_t)count);
+  out->row = row;
+  out->runs = run;
+  out->entries = e;
+  if (a->failed) return;
+  order_rows(s, row, entries);
+  for (int32_t i = 0; i < s->rows; i++) {
+    if (i && entries[row[i]] == entries[row[i - 1]]) run[-1].rows++;
+    else *run++ = (run_of_rows){1, entries[row[i]]};
+    for (int32_t k = 0; k < s->cols; k++) e = put_entry(s, row[i], k, e);
+  }
+  run->rows = 0;
+  out->bias = build_bias(a, s, row, s->rows);
+}
+
+#include "pack_pairs.h"
+
 static linear build(arena *a, const source *s, int64_t *nonzero) {
   linear out = {.rows = s->rows, .cols = s->cols, .units = cached_units(s->cols)};
   int64_t count = 0;
   for (int32_t r = 0; r < s->rows; r++)
-    for (int32_t k = 0; k < s->cols; k++) count += s->matrix[s->row[r] * s->step + s->col[k]] != 0;
+    for (int32_t k = 0; k < s->cols; k++) count += source_row(s, r)[s->col[k]] != 0;
   *nonzero += count;
-  if (count > DENSE_FROM * (double)s->rows * s->cols) {
-    size_t panels = (size_t)((s->rows + PANEL - 1) / PANEL);
-    float *w = take(a, sizeof(float) * panels * PANEL * (size_t)s->cols);
-    int32_t *offsets = take(a, sizeof(int32_t) * (size_t)s->cols);
-    out.panels = w;
-    out.offsets = offsets;
-    out.bias = build_bias(a, s, 0);
-    if (a->failed) return out;
-    for (int32_t k = 0; k < s->cols; k++) offsets[k] = s->offset[k];
-    for (size_t p = 0; p < panels; p++)
-      for (int32_t k = 0; k < s->cols; k++)
-        for (int32_t j = 0; j < PANEL; j++, w++) {
-          int32_t r = (int32_t)p * PANEL + j;
-          *w = r < s->rows ? s->matrix[s->row[r] * s->step + s->col[k]] * (s->scale ? s->scale[s->col[k]] : 1) : 0;
-        }
-    return out;
-  }
-  int32_t *row = take(a, sizeof(int32_t) * 2 * (size_t)s->rows), *entries = row + s->rows;
-  run_of_rows *run = take(a, sizeof(run_of_rows) * ((size_t)s->rows + 1));
-  entry *e = take(a, sizeof(entry) * (size_t)count);
-  out.row = row;
-  out.runs = run;
-  out.entries = e;
-  if (a->failed) return out;
-  for (int32_t r = 0; r < s->rows; r++) {
-    entries[r] = 0;
-    for (int32_t k = 0; k < s->cols; k++) entries[r] += s->matrix[s->row[r] * s->step + s->col[k]] != 0;
-  }
-  for (int32_t length = 0, done = 0; done < s->rows; length++) { /* rows by their number of entries */
-    run->rows = -done;
-    run->entries = length;
-    for (int32_t r = 0; r < s->rows; r++) {
-      if (entries[r] != length) continue;
-      row[done++] = r;
-      for (int32_t k = 0; k < s->cols; k++) {
-        float w = s->matrix[s->row[r] * s->step + s->col[k]];
-        if (w != 0) *e++ = (entry){w * (s->scale ? s->scale[s->col[k]] : 1), s->offset[k] * 4};
-      }
-    }
-    run->rows += done;
-    if (run->rows) run++;
-  }
-  run->rows = 0;
-  out.bias = build_bias(a, s, row);
+  double density = (double)count / ((double)s->rows * s->cols + 1e-9);
+  if (density > DENSE_FROM) build_panels(a, s, &out);
+  else if (density > PAIRS_FROM) build_pairs(a, s, &out);
+  else build_rows(a, s, count, &out);
   return out;
 }
 

@@ -13,17 +13,30 @@ typedef struct {
   int32_t rows, entries; /* so many rows of so many entries each */
 } run_of_rows;
 
-/* A linear map applied to every pixel: 1x1 convolution, or 3x3 on a tile that holds three rows. */
+/* An entry that two rows share: the input is loaded once for both. */
+typedef struct {
+  float weight[2];
+  int32_t offset;
+} twin;
+
+typedef struct {
+  int32_t pairs, both, single; /* so many pairs of rows with so many shared entries, and so many more in each row */
+} run_of_pairs;
+
+/* A linear map applied to every pixel: 1x1 convolution, or 3x3 on a tile that holds three rows. Either dense panels, or sparse
+   rows, or sparse pairs of rows. Rows (pairs) with equally many entries stand together, so that the processor foresees the
+   end of each: a mispredicted branch costs as much as ten entries. */
 typedef struct {
   int32_t rows, cols;
-  int32_t units;          /* of a tile that are walked together: what fits the first-level cache */
-  const float *bias;      /* rows values in the order of computation, or NULL */
-  const int32_t *row;     /* sparse: which row is computed when. Rows with equally many entries stand together, so that the
-                             processor foresees the end of each: a mispredicted branch costs as much as ten entries */
-  const run_of_rows *runs; /* sparse: ended by one of 0 rows */
+  int32_t units;             /* of a tile that are walked together */
+  const float *bias;         /* in the order of `row`; or NULL */
+  const int32_t *row;        /* sparse: which row is computed when */
+  const run_of_rows *runs;   /* rows: ended by one of 0 rows */
+  const run_of_pairs *pairs; /* pairs: ended by one of 0 pairs */
+  const twin *twins;
   const entry *entries;
-  const float *panels;    /* dense: [rows / PANEL][cols][PANEL] */
-  const int32_t *offsets; /* dense: of each input in the tile, in floats */
+  const float *panels;       /* dense: [rows / PANEL][cols][PANEL] */
+  const int32_t *offsets;    /* dense: of each input in the tile, in floats */
 } linear;
 
 /* A depthwise 3x3 filter: all taps, and those that are not zero. */
