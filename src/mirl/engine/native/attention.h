@@ -4,11 +4,14 @@
 
 #include "job.h"
 
-/* Sum `count` floats over the bands, `step` apart, and apply the mode of the statistics. */
-static void sum_bands(const job *j, const float *x, size_t step, int32_t bands, int32_t count, size_t place, int owner, float *y) {
-  for (int32_t i = 0; i < count; i++) y[i] = x[i];
-  for (int32_t b = 1; b < bands; b++)
-    for (int32_t i = 0; i < count; i++) y[i] += x[(size_t)b * step + (size_t)i];
+/* Sum `count` sums over the bands, `step` floats apart; each consists of `parts` floats. Then add them to the statistics, or
+   take those instead, as the mode says; `owner`: this call is the one that adds them. */
+static void sum_bands(const job *j, const float *x, size_t step, int32_t bands, int32_t count, int parts, size_t place, int owner,
+                      float *y) {
+  for (int32_t i = 0; i < count; i++) y[i] = 0;
+  for (int32_t b = 0; b < bands; b++, x += step)
+    for (int32_t i = 0; i < count; i++)
+      for (int k = 0; k < parts; k++) y[i] += x[i * parts + k];
   if (j->mode == MIRL_SUM && owner)
     for (int32_t i = 0; i < count; i++) j->statistics[place + (size_t)i] += y[i];
   if (j->mode == MIRL_USE)
@@ -29,9 +32,9 @@ static void attention_row(const worker *w, const attention_plan *a, int32_t h, i
   int32_t padded = (head->keys + UNIT - 1) / UNIT * UNIT, place = head->gram + (query - head->q) * padded;
   size_t summed = (size_t)(a->queries + a->key_rows), squares = a->statistics + (size_t)a->gram_size;
   float *lengths = row + padded, length, largest = dead ? 0 : -3e38f, total = 0;
-  sum_bands(j, j->gram + place, (size_t)a->gram_size, bands, head->keys, a->statistics + (size_t)place, 1, row);
-  sum_bands(j, j->squares + query, summed, bands, 1, squares + (size_t)query, 1, &length);
-  sum_bands(j, j->squares + a->queries + head->k, summed, bands, head->keys, squares + (size_t)(a->queries + head->k),
+  sum_bands(j, j->gram + place, (size_t)a->gram_size, bands, head->keys, 1, a->statistics + (size_t)place, 1, row);
+  sum_bands(j, j->squares + (size_t)query * UNIT, summed * UNIT, bands, 1, UNIT, squares + (size_t)query, 1, &length);
+  sum_bands(j, j->squares + (size_t)(a->queries + head->k) * UNIT, summed * UNIT, bands, head->keys, UNIT, squares + (size_t)(a->queries + head->k),
             query == head->q, lengths); /* the head's first query adds them to the statistics, once */
   for (int32_t i = 0; i < head->keys; i++) {
     float product = length * lengths[i];

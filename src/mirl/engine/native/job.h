@@ -134,7 +134,7 @@ static size_t lay_out(job *j, const plan *p, int32_t height, int32_t width, int3
       at_least(&window, shape_sweep(a->qkv.rows, sw).floats);
       at_least(&window, shape_sweep(stage->channels + 2 * pairs, sw).floats);
       at_least(&gram, (size_t)a->gram_size * (size_t)bands);
-      at_least(&squares, (size_t)(a->queries + a->key_rows) * (size_t)bands);
+      at_least(&squares, (size_t)(a->queries + a->key_rows) * UNIT * (size_t)bands);
       at_least(&attention, mix);
       at_least(&panels, a->fold ? (size_t)(stage->channels + PANEL) * (size_t)a->values : rows);
     }

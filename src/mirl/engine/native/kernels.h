@@ -379,16 +379,18 @@ static void transpose(const float *x, int rows, int pixels, float *y, ptrdiff_t 
     for (int p = 0; p < pixels; p += 4) transpose4(x + r * STRIDE + p, STRIDE, y + p * step + r, step);
 }
 
-/* squares[r] += the sum of x[r][p]^2 over the tile's pixels. */
+/* Add x[r][p]^2 over the tile's pixels to squares[r], UNIT partial sums each. */
 static void add_squares(const float *x, int rows, int count, float *squares) {
-  for (int r = 0; r < rows; r++) {
-    vf sum = splat(0);
-    for (int i = 0; i < count * PER_UNIT; i++) {
-      vf v = load(x + r * STRIDE + i * LANES);
-      sum += v * v;
+  for (int r = 0; r < rows; r++)
+    for (int i = 0; i < PER_UNIT; i++) {
+      float *to = squares + r * UNIT + i * LANES;
+      vf sum = load(to);
+      for (int u = 0; u < count; u++) {
+        vf v = load(x + r * STRIDE + u * UNIT + i * LANES);
+        sum += v * v;
+      }
+      store(to, sum);
     }
-    squares[r] += sum_lanes(sum);
-  }
 }
 
 #endif

@@ -123,7 +123,7 @@ static void mix_prompt(const worker *w, const decoder_plan *d, const map *x) {
   const job *j = w->job;
   int32_t channels = d->shape.channels, prompts = d->prompts, bands = band_count(x->height);
   float *shares = w->work->row, *sums = shares + prompts, largest = -3e38f, total = 0;
-  sum_bands(j, j->means, (size_t)channels, bands, channels, d->statistics, w->index == 0, sums);
+  sum_bands(j, j->means, (size_t)channels, bands, channels, 1, d->statistics, w->index == 0, sums);
   double pixels = (double)x->height * x->width * (j->mode == MIRL_USE ? j->images : 1);
   for (int32_t i = 0; i < prompts; i++) {
     double sum = d->bias[i];

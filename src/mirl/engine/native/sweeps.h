@@ -109,15 +109,25 @@ static windows around(const sweep *s, const tile *t) {
   return w;
 }
 
-/* Ask for a tile of a map `rows` below `t` before it is needed: the processor does not foresee so many strides. */
-ALWAYS void foresee(const map *m, const tile *t, int32_t channels, int rows, const int write) {
-  for (int u = 0; u < t->count; u++) {
-    const float *p = at(m, t->y[u] + rows, t->x[u]);
-    for (int32_t c = 0; c < channels; c++, p += m->step) {
-      if (write) __builtin_prefetch(p, 1, 2); /* clang takes nothing but literals */
-      else __builtin_prefetch(p, 0, 2);
+/* Lines of memory that will be needed, asked for a few at a time between other work: the processor does not foresee so many
+   strides, and stalls when asked for all at once. */
+typedef struct {
+  const float *next;
+  ptrdiff_t step;
+  int32_t left, count, share; /* channels left, units of each, channels for each step of the work */
+} foresight;
+
+/* `channels` channels of the tile `rows` rows below `t`, over `steps` steps. */
+static foresight plan_foresight(const map *m, const tile *t, int rows, int32_t channels, int32_t steps) {
+  return (foresight){at(m, t->y[0] + rows, t->x[0]), m->step, channels, t->count, (channels + steps - 1) / (steps > 0 ? steps : 1)};
+}
+
+ALWAYS void foresee(foresight *f, const int write) {
+  for (int32_t share = f->share < f->left ? f->share : f->left; share > 0; share--, f->left--, f->next += f->step)
+    for (int u = 0; u < f->count; u++) {
+      if (write) __builtin_prefetch(f->next + u * UNIT, 1, 2); /* clang takes nothing but literals */
+      else __builtin_prefetch(f->next + u * UNIT, 0, 2);
     }
-  }
 }
 
 /* Copy `channels` channels of a map into a tile. */
@@ -155,7 +165,6 @@ static void zero_outside(float *x, int32_t rows, const tile *t, int32_t width) {
 static void compute_qkv(const worker *w, const attention_plan *a, const sweep *s, const tile *t) {
   pointers from = in_map(s->source, t), to = in_window(s, t);
   normalise(&from, s->source->step, a->qkv.cols, t->count, w->work->normal);
-  foresee(s->source, t, a->qkv.cols, s->shape.rows, 0);
   apply_linear(&a->qkv, w->work->normal, t->count, 0, 0, &to, s->shape.step);
 }
 
@@ -167,16 +176,24 @@ static void filter_qkv(const worker *w, const attention_plan *a, const sweep *s,
   pointers to = in_tile(q);
   ptrdiff_t step = s->shape.step;
   const filter *f = a->filters;
-  int32_t channel = 0;
-  for (int32_t i = 0; i < a->queries; i++, channel++) apply_filter(f++, &around_tile, channel * step, t->count, &to, i * STRIDE, 0);
-  for (int32_t h = 0; h < a->heads; h++) {
-    const head_plan *head = &a->head[h];
-    for (int32_t i = 0; i < head->keys; i++, channel++)
-      apply_filter(f++, &around_tile, channel * step, t->count, &to, (a->queries + head->k + i) * STRIDE, 0);
-  }
+  int32_t channel = 0, sums = a->queries + a->keys;
   map values = map_at(j->values, a->values, s->source->height, s->source->width);
   pointers value = in_map(&values, t);
-  foresee(&values, t, a->values, 0, 1);
+  foresight written = plan_foresight(&values, t, 0, a->values, sums);
+  foresight read = plan_foresight(s->source, t, s->shape.rows + 1, a->qkv.cols, sums);
+  for (int32_t i = 0; i < a->queries; i++, channel++) {
+    apply_filter(f++, &around_tile, channel * step, t->count, &to, i * STRIDE, 0);
+    foresee(&written, 1);
+    foresee(&read, 0);
+  }
+  for (int32_t h = 0; h < a->heads; h++) {
+    const head_plan *head = &a->head[h];
+    for (int32_t i = 0; i < head->keys; i++, channel++) {
+      apply_filter(f++, &around_tile, channel * step, t->count, &to, (a->queries + head->k + i) * STRIDE, 0);
+      foresee(&written, 1);
+      foresee(&read, 0);
+    }
+  }
   for (int32_t i = 0; i < a->values; i++, channel++) apply_filter(f++, &around_tile, channel * step, t->count, &value, i * values.step, 0);
   if (!a->queries) return;
   zero_outside(q, a->queries + a->key_rows, t, s->source->width);
@@ -198,12 +215,12 @@ static void attend(const worker *w, const attention_plan *a, const map *x) {
   if (first == last || !a->values) return;
   size_t summed = (size_t)(a->queries + a->key_rows);
   __builtin_memset(j->gram + (size_t)first * (size_t)a->gram_size, 0, sizeof(float) * (size_t)(last - first) * (size_t)a->gram_size);
-  __builtin_memset(j->squares + (size_t)first * summed, 0, sizeof(float) * (size_t)(last - first) * summed);
+  __builtin_memset(j->squares + (size_t)first * summed * UNIT, 0, sizeof(float) * (size_t)(last - first) * summed * UNIT);
   __builtin_memset(w->work->tile, 0, sizeof(float) * STRIDE * summed); /* rows that pad the keys stay zero */
   for (int32_t x0 = 0; x0 < x->width; x0 += s.shape.strip) {
     begin_strip(&s, x0, part(x->height, first, bands));
     for (int32_t b = first; b < last; b++) {
-      float *gram = j->gram + (size_t)b * (size_t)a->gram_size, *squares = j->squares + (size_t)b * summed;
+      float *gram = j->gram + (size_t)b * (size_t)a->gram_size, *squares = j->squares + (size_t)b * summed * UNIT;
       for (int32_t y = part(x->height, b, bands), end = part(x->height, b + 1, bands); y < end; y += s.shape.rows) {
         int32_t stop = y + s.shape.rows < end ? y + s.shape.rows : end;
         FILL_WINDOW(&s, stop, 0, compute_qkv(w, a, &s, &t));
@@ -230,8 +247,6 @@ static void compute_hidden(const worker *w, const block_plan *b, const linear *m
     }
     apply_linear(&a->project, w->work->normal, t->count, &from, s->source->step, &sum, s->shape.step);
   }
-  foresee(s->source, t, b->channels, s->shape.rows, 0);
-  foresee(&values, t, a->values, s->shape.rows, 0);
   normalise(&sum, s->shape.step, b->channels, t->count, w->work->normal);
   for (int u = 0; u < t->count; u++) hidden.unit[u] += b->channels * s->shape.step;
   apply_linear(&b->feed_forward.expand, w->work->normal, t->count, 0, 0, &hidden, s->shape.step);
@@ -242,7 +257,14 @@ static void gate_and_project(const worker *w, const block_plan *b, const sweep *
   windows around_tile = around(s, t);
   pointers gated = in_tile(w->work->hidden), sum = in_window(s, t), to = in_map(y, t);
   ptrdiff_t step = s->shape.step;
+  map values = map_at(w->job->values, b->attention.values, s->source->height, s->source->width);
+  foresight written = plan_foresight(y, t, 0, b->channels, f->pairs);
+  foresight read = plan_foresight(s->source, t, s->shape.rows + 1, b->channels, f->pairs);
+  foresight valued = plan_foresight(&values, t, s->shape.rows + 1, b->attention.values, f->pairs);
   for (int32_t i = 0; i < f->pairs; i++) {
+    foresee(&written, 1);
+    foresee(&read, 0);
+    foresee(&valued, 0);
     apply_filter(&f->filters[i], &around_tile, (b->channels + i) * step, t->count, &gated, i * STRIDE, 0);
     gelu_units(w->work->hidden + i * STRIDE, t->count);
     apply_filter(&f->filters[f->pairs + i], &around_tile, (b->channels + f->pairs + i) * step, t->count, &gated, i * STRIDE, 1);
