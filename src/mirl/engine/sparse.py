@@ -23,6 +23,7 @@ from mirl.ticket import Ticket
 _ffi, _lib = _native.ffi, _native.lib
 _ALIGNMENT = 64
 _USUAL_SIDE = 1024  # pixels; where working memory per pixel is read off
+_MOST_THREADS = 64  # MIRL_THREADS of native/mirl.h: cffi sees none of its #define
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class NativeBackend:
     name = "native"
 
     def __init__(self, ticket: Ticket, threads: int | None = None):
-        self.threads = min(threads or available_threads(), _lib.MIRL_THREADS)
+        self.threads = min(threads or available_threads(), _MOST_THREADS)
         self._plan = _pack(ticket)
         self._pointer = _ffi.from_buffer("char[]", self._plan)
         self._idle: list[NDArray[np.uint8]] = []  # scratch memory that no forward is using
