@@ -4,7 +4,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.table import Table
 from mirl.errors import MirlError
 from mirl.files import write_json
 from mirl.recipe import Normalise, Precision, Recipe, Scope, Score, TaskShare, named_recipe
+
+if TYPE_CHECKING:
+    from mirl.ticket import Ticket
 
 Kind = Literal["reinit", "shuffle", "random", "oneshot", "dense", "dense-small", "finetune", "lr-rewind", "partial-reset"]
 
@@ -179,7 +182,7 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
 
     file = find_ticket(ticket)
     loaded = read_ticket(file)
-    figures = describe_ticket(loaded, file.stat().st_size)
+    figures = describe_ticket(loaded, file.stat().st_size) | _engine_figures(loaded)
     if json is not None:
         write_json(json, {**figures, "provenance": loaded.provenance})
     table = Table(show_header=False, box=None)
@@ -187,6 +190,14 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
     table.add_row("density of all parameters", f"{figures['density']:.2%}")
     table.add_row("density of prunable parameters", f"{figures['density_prunable']:.2%}")
     table.add_row("density by multiply-accumulates", f"{figures['density_macs']:.2%}")
+    if figures["plan_bytes"] is None:
+        table.add_row("compaction", "not counted: the native engine is not built here")
+    else:
+        share = f"{figures['compaction_share']:.2%} of the weights of convolutions, in dead channels"
+        table.add_row("removed by compaction", f"{figures['compaction_removed']:,}: {share}")
+        share = f"{figures['macs_share_with_attention']:.2%} of the dense network's multiply-accumulates"
+        table.add_row("work that remains", f"{share}, attention included")
+        table.add_row("packed in memory", f"{figures['plan_bytes']:,} bytes")
     table.add_row("size", f"{figures['bytes']:,} bytes; dense float32 {figures['dense_bytes']:,}")
     table.add_row("tasks", escape(", ".join(figures["tasks"])) or "not stated")
     for key, value in loaded.provenance.items():
@@ -205,6 +216,18 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
                 f"{row['density']:.2%}",
             )
         console.print(rows)
+
+
+def _engine_figures(ticket: "Ticket") -> dict[str, Any]:
+    """What the native engine makes of a ticket: weights dropped with dead channels, work left, memory. None: not built."""
+    names = ("compaction_removed", "compaction_share", "macs_share_with_attention", "plan_bytes")
+    try:
+        from mirl.engine.sparse import NativeBackend
+    except ImportError:
+        return dict.fromkeys(names)
+    facts = NativeBackend(ticket, threads=1).facts
+    removed, left = facts.removed / max(facts.nonzero, 1), facts.macs_per_pixel / facts.dense_macs_per_pixel
+    return dict(zip(names, (facts.removed, removed, left, facts.plan_bytes), strict=True))
 
 
 def _recipe(name: str, options: dict[str, Any]) -> Recipe:
