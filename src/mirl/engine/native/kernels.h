@@ -145,39 +145,45 @@ ALWAYS void dense_rows(const linear *a, const float *x, float *const *first, ptr
   }
 }
 
+/* Apply one block of columns to at most `left` units; returns to how many. */
+static int apply_block(const linear *a, const float *x, int left, float *const *first, ptrdiff_t first_step, float *const *y,
+                       ptrdiff_t step) {
+#define RUN(kernel, n) return kernel(a, x, first, first_step, y, step, n), n
+  if (a->panels) {
+#if DENSE_UNITS >= 4
+    if (left >= 4) RUN(dense_rows, 4);
+    if (left >= 2) RUN(dense_rows, 2);
+#endif
+    RUN(dense_rows, 1);
+  }
+  if (a->pairs) {
+#if PER_UNIT == 1
+    if (left >= 8 && a->units >= 8) RUN(sparse_pairs, 8);
+    if (left >= 4) RUN(sparse_pairs, 4);
+#endif
+#if PER_UNIT <= 2
+    if (left >= 2) RUN(sparse_pairs, 2);
+#endif
+    RUN(sparse_pairs, 1);
+  }
+#if PER_UNIT == 1
+  if (left >= 8 && a->units >= 8) RUN(sparse_rows, 8);
+#endif
+#if PER_UNIT <= 2
+  if (left >= 4) RUN(sparse_rows, 4);
+#endif
+  if (left >= 2) RUN(sparse_rows, 2);
+  RUN(sparse_rows, 1);
+#undef RUN
+}
+
 /* Apply `a` to the first `count` units of the tile `x`; `first` (may be NULL, may equal `y`) is added. */
 static void apply_linear(const linear *a, const float *x, int count, const pointers *first, ptrdiff_t first_step,
                          const pointers *y, ptrdiff_t step) {
-  for (int u = 0; u < count;) {
-    float *const *f = first ? first->unit + u : 0, *const *to = y->unit + u;
-    const float *in = x + u * UNIT;
-    int left = count - u;
-    if (a->panels) {
-#if DENSE_UNITS >= 4
-      if (left >= 4) { dense_rows(a, in, f, first_step, to, step, 4); u += 4; continue; }
-      if (left >= 2) { dense_rows(a, in, f, first_step, to, step, 2); u += 2; continue; }
-#endif
-      dense_rows(a, in, f, first_step, to, step, 1); u += 1;
-    } else if (a->pairs) {
-#if PER_UNIT == 1
-      if (left >= 8) { sparse_pairs(a, in, f, first_step, to, step, 8); u += 8; continue; }
-      if (left >= 4) { sparse_pairs(a, in, f, first_step, to, step, 4); u += 4; continue; }
-#endif
-#if PER_UNIT <= 2
-      if (left >= 2) { sparse_pairs(a, in, f, first_step, to, step, 2); u += 2; continue; }
-#endif
-      sparse_pairs(a, in, f, first_step, to, step, 1); u += 1;
-    } else {
-      int n = left < a->units ? left : a->units;
-#if PER_UNIT == 1
-      if (n >= 8) { sparse_rows(a, in, f, first_step, to, step, 8); u += 8; continue; }
-#endif
-#if PER_UNIT <= 2
-      if (n >= 4) { sparse_rows(a, in, f, first_step, to, step, 4); u += 4; continue; }
-#endif
-      if (n >= 2) { sparse_rows(a, in, f, first_step, to, step, 2); u += 2; continue; }
-      sparse_rows(a, in, f, first_step, to, step, 1); u += 1;
-    }
+  for (int u = 0, done; u < count; u += done) {
+    float *const *to = y->unit + u;
+    done = apply_block(a, x + u * UNIT, count - u, first ? first->unit + u : 0, first_step, to, step);
+    for (const linear *block = a->next; block; block = block->next) apply_block(block, x + u * UNIT, done, to, step, to, step);
   }
 }
 

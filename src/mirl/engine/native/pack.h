@@ -5,6 +5,8 @@
 #include "kernels.h"
 
 #define DENSE_FROM 0.7f /* density from which panels beat sparse pairs of rows */
+#define BLOCK_COLS 128 /* inputs of a block, four units of each: what fits a first-level cache of 32 KB */
+#define MOST_COLS 256  /* more than these are cut into blocks */
 #define PAIRS_FROM 0.2f /* density from which pairs beat single rows */
 
 typedef struct {
@@ -34,7 +36,7 @@ static int bound_tensor(void *self, const char *stage, int32_t block, const char
   cols = size / (size_t)shape[0];
   for (size_t i = 0; i < size; i++) nonzero += w[i] != 0;
   bound->bytes += kind == MIRL_PROMPT || kind == MIRL_LINEAR ? 4 * size : 16 * nonzero;
-  bound->bytes += 256 * (size_t)shape[0] + 128 * cols + 4096;
+  bound->bytes += (160 + 96 * (cols / BLOCK_COLS + 1)) * (size_t)shape[0] + 128 * cols + 1024 * (cols / BLOCK_COLS + 4);
   return 0;
 }
 
@@ -44,9 +46,6 @@ static size_t plan_bytes(const mirl_network *network, const float *const *weight
   mirl_visit_tensors(network, bound_tensor, &bound);
   return bound.bytes;
 }
-
-/* Units of a tile that single rows walk together: what fits a first-level cache. */
-static int32_t cached_units(int32_t cols) { return cols <= 60 ? 8 : 4; }
 
 /* What a linear map is built from: chosen rows and columns of a matrix with `step` floats to a row. Column k of the result is
    matrix column `col[k]`, and its input lies `offset[k]` floats into the tile; scale and shift (may be NULL) act on the
@@ -110,7 +109,7 @@ static void order_rows(const source *s, int32_t *row, int32_t *entries) {
       if (entries[r] == length) row[done++] = r;
 }
 
-static void build_rows(arena *a, const source *s, int64_t count, linear *out) {
+static void build_rows(arena *a, const source *s, const source *all, int64_t count, linear *out) {
   int32_t *row = take(a, sizeof(int32_t) * 2 * (size_t)s->rows), *entries = row + s->rows;
   run_of_rows *run = take(a, sizeof(run_of_rows) * ((size_t)s->rows + 1));
   entry *e = take(a, sizeof(entry) * (size_t)count);
@@ -125,21 +124,52 @@ static void build_rows(arena *a, const source *s, int64_t count, linear *out) {
     for (int32_t k = 0; k < s->cols; k++) e = put_entry(s, row[i], k, e);
   }
   run->rows = 0;
-  out->bias = build_bias(a, s, row, s->rows);
+  if (s->shift) out->bias = build_bias(a, all, row, s->rows);
 }
 
 #include "pack_pairs.h"
 
-static linear build(arena *a, const source *s, int64_t *nonzero) {
-  linear out = {.rows = s->rows, .cols = s->cols, .units = cached_units(s->cols)};
+static int64_t count_source(const source *s) {
   int64_t count = 0;
   for (int32_t r = 0; r < s->rows; r++)
     for (int32_t k = 0; k < s->cols; k++) count += source_row(s, r)[s->col[k]] != 0;
-  *nonzero += count;
+  return count;
+}
+
+/* Sparse rows or pairs of rows of one block of columns. All blocks walk equally many units at a time. */
+static void build_block(arena *a, const source *s, const source *all, linear *out) {
+  int64_t count = count_source(s);
   double density = (double)count / ((double)s->rows * s->cols + 1e-9);
-  if (density > DENSE_FROM) build_panels(a, s, &out);
-  else if (density > PAIRS_FROM) build_pairs(a, s, &out);
-  else build_rows(a, s, count, &out);
+  *out = (linear){.rows = s->rows, .cols = s->cols, .units = all->cols <= 60 || (density > PAIRS_FROM && all == s) ? 8 : 4};
+  if (density > PAIRS_FROM) build_pairs(a, s, all, out);
+  else build_rows(a, s, all, count, out);
+}
+
+static linear build(arena *a, const source *s, int64_t *nonzero) {
+  linear out = {.rows = s->rows, .cols = s->cols};
+  int64_t count = count_source(s);
+  *nonzero += count;
+  if ((double)count > DENSE_FROM * (double)s->rows * s->cols) {
+    build_panels(a, s, &out);
+    return out;
+  }
+  if (s->cols <= MOST_COLS) {
+    build_block(a, s, s, &out);
+    return out;
+  }
+  int32_t blocks = (s->cols + BLOCK_COLS - 1) / BLOCK_COLS;
+  linear *rest = take(a, sizeof(linear) * (size_t)(blocks - 1));
+  for (int32_t b = 0; rest && b < blocks; b++) {
+    int32_t first = (int32_t)((int64_t)s->cols * b / blocks), end = (int32_t)((int64_t)s->cols * (b + 1) / blocks);
+    source part = *s;
+    part.cols = end - first;
+    part.col += first;
+    part.offset += first;
+    linear *block = b ? &rest[b - 1] : &out;
+    if (b) part.shift = 0; /* the first block's bias stands for all columns */
+    build_block(a, &part, s, block);
+    block->next = b + 1 < blocks ? &rest[b] : 0;
+  }
   return out;
 }
 

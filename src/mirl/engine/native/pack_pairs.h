@@ -57,7 +57,7 @@ static entry *put_singles(const source *s, const pair *p, int j, entry *e) {
   return e;
 }
 
-static void build_pairs(arena *a, const source *s, linear *out) {
+static void build_pairs(arena *a, const source *s, const source *all, linear *out) {
   size_t most_pairs = ((size_t)s->rows + 1) / 2;
   int32_t *row = take(a, sizeof(int32_t) * 2 * (size_t)s->rows), *entries = row + s->rows;
   int32_t *order = take(a, sizeof(int32_t) * 2 * most_pairs);
@@ -102,7 +102,7 @@ static void build_pairs(arena *a, const source *s, linear *out) {
     e = put_singles(s, p, 1, e);
   }
   run->pairs = 0;
-  out->bias = build_bias(a, s, order, 2 * found);
+  if (s->shift) out->bias = build_bias(a, all, order, 2 * found);
 }
 
 #endif

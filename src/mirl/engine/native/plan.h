@@ -26,9 +26,10 @@ typedef struct {
 /* A linear map applied to every pixel: 1x1 convolution, or 3x3 on a tile that holds three rows. Either dense panels, or sparse
    rows, or sparse pairs of rows. Rows (pairs) with equally many entries stand together, so that the processor foresees the
    end of each: a mispredicted branch costs as much as ten entries. */
-typedef struct {
+typedef struct linear {
   int32_t rows, cols;
   int32_t units;             /* of a tile that are walked together */
+  const struct linear *next; /* sparse: the next block of columns, or NULL */
   const float *bias;         /* in the order of `row`; or NULL */
   const int32_t *row;        /* sparse: which row is computed when */
   const run_of_rows *runs;   /* rows: ended by one of 0 rows */
