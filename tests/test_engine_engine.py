@@ -1,6 +1,7 @@
 """Backends, strength, tiles and the Python call `restore`."""
 
 import gc
+import sys
 import weakref
 from contextlib import contextmanager
 
@@ -132,8 +133,9 @@ def test_a_network_whose_output_is_no_number_is_refused():
 def test_backends_are_opened_once_a_ticket_and_die_with_it(mini_ticket):
     ticket = clone(mini_ticket)
     backend = open_backend(ticket)
-    assert backend.name == "torch"
-    assert open_backend(ticket, "torch") is backend
+    assert backend.name == "native"
+    assert open_backend(ticket, "native") is backend
+    assert open_backend(ticket, "torch") is not backend
     assert open_backend(ticket, threads=1) is not backend
     assert open_backend(clone(mini_ticket)) is not backend
     gone = weakref.ref(backend)
@@ -143,17 +145,59 @@ def test_backends_are_opened_once_a_ticket_and_die_with_it(mini_ticket):
 
 
 def test_an_unknown_backend_and_no_threads_are_refused(mini_ticket):
-    with pytest.raises(MirlError, match="unknown backend 'cuda'; expected auto or one of torch"):
+    with pytest.raises(MirlError, match="unknown backend 'cuda'; expected auto or one of native, onnx, torch"):
         open_backend(mini_ticket, "cuda")
     with pytest.raises(MirlError, match="--threads must be at least 1, found 0"):
         open_backend(mini_ticket, threads=0)
 
 
-@pytest.mark.parametrize("name", ["auto", "torch"])
-def test_a_backend_that_is_not_installed_says_what_to_install(mini_ticket, monkeypatch, name):
+def test_a_backend_that_is_not_installed_says_what_to_install(mini_ticket, monkeypatch):
     monkeypatch.setitem(BACKENDS, "torch", BackendKind("no_such_library", "Kind", "pip install 'mirl[train]'"))
     with pytest.raises(MirlError, match=r"torch backend needs no_such_library: pip install 'mirl\[train\]'"):
-        open_backend(clone(mini_ticket), name)
+        open_backend(clone(mini_ticket), "torch")
+    for name in ("native", "onnx"):
+        monkeypatch.setitem(BACKENDS, name, BackendKind("no_such_library", "Kind", f"install {name}"))
+    with pytest.raises(MirlError, match=r"no backend can run: .*install native.*install onnx.*mirl\[train\]"):
+        open_backend(clone(mini_ticket))
+
+
+@pytest.fixture
+def native_not_built(monkeypatch):
+    """The package as it is where there was no compiler: `mirl.engine` has no `_native`."""
+    import mirl.engine
+
+    monkeypatch.setitem(sys.modules, "mirl.engine._native", None)
+    monkeypatch.delattr(mirl.engine, "_native", raising=False)
+    monkeypatch.delitem(sys.modules, "mirl.engine.sparse", raising=False)
+
+
+@pytest.mark.parametrize("fallback", ["onnx", "torch"])
+def test_without_the_native_engine_auto_falls_back_with_one_warning(mini_ticket, monkeypatch, native_not_built, fallback):
+    for name in {"onnx", "torch"} - {fallback}:
+        monkeypatch.setitem(BACKENDS, name, BackendKind("no_such_library", "Kind", ""))
+    monkeypatch.setitem(BACKENDS, fallback, BackendKind("mirl.engine.torch", "TorchBackend", ""))
+    ticket = clone(mini_ticket)
+    with pytest.warns(UserWarning) as told:
+        backend = open_backend(ticket)
+    assert len(told) == 1
+    assert str(told[0].message) == (
+        f"the native engine was not built, so the slower {fallback} restores; "
+        "install mirl where there is a C compiler (gcc or clang)"
+    )
+    assert open_backend(ticket) is backend  # opened once, told once
+
+
+def test_asking_for_the_native_engine_that_was_not_built_is_an_error(mini_ticket, native_not_built):
+    with pytest.raises(MirlError, match="native backend needs .*_native.*: install mirl where there is a C compiler"):
+        open_backend(clone(mini_ticket), "native")
+
+
+def test_a_compiled_part_that_does_not_load_is_named(mini_ticket, monkeypatch, tmp_path):
+    (tmp_path / "altered_engine.py").write_text("raise ImportError('wrong ELF class')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(BACKENDS, "native", BackendKind("altered_engine", "Kind", "build it"))
+    with pytest.raises(MirlError, match=r"native backend does not load \(wrong ELF class\): build it"):
+        open_backend(clone(mini_ticket), "native")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import tyro
@@ -46,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if debug := "--debug" in given:  # valid anywhere before a bare "--"
         given.remove("--debug")
     try:
-        commands().cli(prog="mirl", description=DESCRIPTION, args=given, config=(tyro.conf.DisallowNone,))
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.showwarning = _print_warning
+            commands().cli(prog="mirl", description=DESCRIPTION, args=given, config=(tyro.conf.DisallowNone,))
     except MirlError as error:
         if debug:
             raise
@@ -77,3 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("mirl: out of memory; use a smaller --tile or a smaller image", file=sys.stderr)
         return 1
     return 0
+
+
+def _print_warning(message: Warning | str, *where: object, **more: object) -> None:
+    """Print a warning as one line; Python's own names a line of our source."""
+    print(f"mirl: {' '.join(str(message).split())}", file=sys.stderr)

@@ -19,7 +19,7 @@ def evaluate(
     ticket: str,
     protocol: Literal["standard", "paper"] = "standard",
     tasks: tuple[str, ...] = (),
-    backend: Literal["auto", "torch"] = "auto",
+    backend: Literal["auto", "native", "onnx", "torch"] = "auto",
     threads: int | None = None,
     tile: int | None = 0,
     limit: int | None = None,
@@ -34,7 +34,7 @@ def evaluate(
         ticket: Name of a shipped ticket, or a .mirl file.
         protocol: standard (full size, 8-bit output, Gaussian SSIM) or paper (as MIR-L measures).
         tasks: Tasks to measure, such as denoise25 derain; all that have a set when left out.
-        backend: What runs the network.
+        backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.
         threads: Processor threads; the backend's own number when left out.
         tile: Tile side in pixels; 0 restores each image at once.
         limit: Take only the first images of each set.

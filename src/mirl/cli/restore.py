@@ -13,7 +13,7 @@ def restore(
     inputs: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     ticket: str,
-    backend: Literal["auto", "torch"] = "auto",
+    backend: Literal["auto", "native", "onnx", "torch"] = "auto",
     strength: float = 1.0,
     threads: int | None = None,
     tile: int | None = None,
@@ -28,7 +28,7 @@ def restore(
         inputs: Photos or folders of photos.
         out: Output folder, or file for a single photo.
         ticket: Name of a shipped ticket, or a .mirl file.
-        backend: What runs the network.
+        backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.
         strength: 0 gives the input back, 1 the restored photo, between them a blend.
         threads: Processor threads; the backend's own number when left out.
         tile: Tile side in pixels; 0 restores the whole photo at once; chosen from the memory it needs when left out.

@@ -1,6 +1,7 @@
 """Restore an image of any size with a ticket: backends behind one Protocol, strength, tiles."""
 
 import importlib
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -58,25 +59,32 @@ _OPENED: WeakKeyDictionary[Ticket, dict[tuple[str, int | None], Backend]] = Weak
 def open_backend(ticket: Ticket, name: str = "auto", threads: int | None = None) -> Backend:
     """Return the backend called `name` for the ticket, opened once and kept as long as the ticket lives.
 
-    "auto" takes the fastest that is installed. `threads=None` uses the backend's own number. Raises MirlError
-    for an unknown name, fewer than one thread, or a backend whose library is not installed.
+    "auto" takes the fastest that is installed, and warns when that is not the native one. `threads=None` uses the
+    backend's own number. Raises MirlError for an unknown name, fewer than one thread, or a backend whose library is
+    not installed.
     """
     if name != "auto" and name not in BACKENDS:
         raise MirlError(f"unknown backend {name!r}; expected auto or one of {', '.join(BACKENDS)}")
     if threads is not None and threads < 1:
         raise MirlError(f"--threads must be at least 1, found {threads}")
     opened = _OPENED.setdefault(ticket, {})
-    missing = []
+    missing = {}
     for candidate in _PREFERENCE if name == "auto" else (name,):
         if (candidate, threads) not in opened:
             kind = BACKENDS[candidate]
             try:
                 opened[candidate, threads] = getattr(importlib.import_module(kind.module), kind.kind)(ticket, threads)
-            except ImportError as error:
-                missing.append(f"the {candidate} backend needs {error.name or error}: {kind.install}")
+            except ModuleNotFoundError as error:
+                missing[candidate] = f"the {candidate} backend needs {error.name}: {kind.install}"
                 continue
+            except ImportError as error:  # its compiled part is not there, or not for this machine
+                missing[candidate] = f"the {candidate} backend does not load ({error}): {kind.install}"
+                continue
+            if "native" in missing:
+                advice = f"the native engine was not built, so the slower {candidate} restores; {BACKENDS['native'].install}"
+                warnings.warn(advice, stacklevel=1)  # of one place, whoever calls: Python shows it once
         return opened[candidate, threads]
-    raise MirlError(f"no backend can run: {'; '.join(missing)}")
+    raise MirlError(f"no backend can run: {'; '.join(missing.values())}")
 
 
 def restore_pixels(
