@@ -177,7 +177,7 @@ def test_without_the_native_engine_auto_falls_back_with_one_warning(mini_ticket,
         monkeypatch.setitem(BACKENDS, name, BackendKind("no_such_library", "Kind", ""))
     monkeypatch.setitem(BACKENDS, fallback, BackendKind("mirl.engine.torch", "TorchBackend", ""))
     ticket = clone(mini_ticket)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="native engine") as told:
         backend = open_backend(ticket)
     assert len(told) == 1
     assert str(told[0].message) == (
@@ -188,7 +188,7 @@ def test_without_the_native_engine_auto_falls_back_with_one_warning(mini_ticket,
 
 
 def test_asking_for_the_native_engine_that_was_not_built_is_an_error(mini_ticket, native_not_built):
-    with pytest.raises(MirlError, match="native backend needs .*_native.*: install mirl where there is a C compiler"):
+    with pytest.raises(MirlError, match=r"native backend needs .*_native.*: install mirl where there is a C compiler"):
         open_backend(clone(mini_ticket), "native")
 
 
