@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirl.engine import _native
+from mirl.engine._native import ffi as _ffi  # type: ignore[import-not-found]
+from mirl.engine._native import lib as _lib
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import NetworkConfig
 from mirl.ticket import Ticket
 
-_ffi, _lib = _native.ffi, _native.lib
 _ALIGNMENT = 64
 _USUAL_SIDE = 1024  # pixels; where working memory per pixel is read off
 _MOST_THREADS = 64  # MIRL_THREADS of native/mirl.h: cffi sees none of its #define
@@ -30,7 +30,7 @@ _MOST_THREADS = 64  # MIRL_THREADS of native/mirl.h: cffi sees none of its #defi
 class Facts:
     """What a packed ticket holds and costs.
 
-    `nonzero` counts weights that are not zero in convolutions and linear maps, `removed` those of them that compaction drops.
+    `nonzero` counts weights of convolutions that are not zero, `removed` those of them that compaction drops.
     Multiply-accumulates are for each pixel of a large image: all that are done, those of attention among them, and what a
     dense runtime does.
     """
