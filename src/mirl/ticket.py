@@ -104,7 +104,7 @@ def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
         raise MirlError("ticket: a weight is not finite or too large for float16; write it with values='float32'")
     mask_bytes = _join(masks, np.uint8).tobytes()
     value_bytes = _planes(half.astype("<f2")) + _planes(full.astype("<f4"))
-    blocks = [zlib.compress(mask_bytes, 9), zlib.compress(value_bytes, 9)]
+    blocks = [_deflate(mask_bytes), _deflate(value_bytes)]
     header = {
         "network": to_dict(ticket.network),
         "masked": [p.name for p in parameters(ticket.network) if p.name in ticket.masks],
@@ -201,10 +201,8 @@ def _decode(content: bytes) -> Ticket:
             f"{header['kept_half']} + {header['kept_full']}"
         )
     planes = _inflate(body[mask_end:], 2 * counts[True] + 4 * counts[False])
-    streams = {
-        True: _unplanes(planes[: 2 * counts[True]], "<f2"),
-        False: _unplanes(planes[2 * counts[True] :], "<f4"),
-    }
+    halves, fulls = planes[: 2 * counts[True]], planes[2 * counts[True] :]
+    streams = {True: _unplanes(halves, "<f2"), False: _unplanes(fulls, "<f4")}
     if not all(np.all(np.isfinite(stream)) for stream in streams.values()):
         raise MirlError("ticket: a weight is not finite")
     weights: dict[str, NDArray[np.float32]] = {}
@@ -228,15 +226,8 @@ def _header(content: bytes) -> dict[str, Any]:
         header = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise MirlError(f"the ticket's header is not JSON: {error}") from error
-    kinds = {
-        "network": dict,
-        "masked": list,
-        "values": str,
-        "mask_block": int,
-        "kept_half": int,
-        "kept_full": int,
-        "provenance": dict,
-    }
+    kinds = {"network": dict, "masked": list, "values": str, "mask_block": int, "kept_half": int, "kept_full": int}
+    kinds["provenance"] = dict
     if not isinstance(header, dict) or set(header) != set(kinds):
         raise MirlError(f"the ticket's header must hold exactly {', '.join(kinds)}")
     for name, kind in kinds.items():
@@ -247,6 +238,13 @@ def _header(content: bytes) -> dict[str, Any]:
     if not all(isinstance(name, str) for name in header["masked"]):
         raise MirlError("the ticket's list of masked tensors must hold names")
     return header
+
+
+def _deflate(data: bytes) -> bytes:
+    """Deflate with strings, runs or Huffman codes alone, and return the smallest: random masks repeat no string."""
+    strategies = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY)
+    encoders = (zlib.compressobj(6, strategy=strategy) for strategy in strategies)  # 9: ten times as long for some 1 %
+    return min((encoder.compress(data) + encoder.flush() for encoder in encoders), key=len)
 
 
 def _inflate(data: bytes, size: int, exact: bool = True) -> bytes:
