@@ -91,8 +91,12 @@ def scores(
 ) -> dict[str, NDArray[np.float32]]:
     """Rank single weights: larger survives.
 
-    "magnitude": |w| over the tensor's initial scale. "macs": that, over the square root of how often one weight is used
-    for each input pixel, so a weight at full resolution must be 8x larger than one at 1/8 to stay.
+    "magnitude": |w| over the tensor's initial scale. "macs": that, over the square root of how often the weight is used for
+    each input pixel: a weight at full resolution must be 8 times as large as one at 1/8 to stay. With w^2 for what a weight
+    matters (LeCun, Denker & Solla 1990, equal curvatures) this is the order of w^2 / cost, the greedy one of a knapsack
+    (Aflalo et al. 2020, arXiv 2002.08258). At the same count it never costs more than magnitude: it trades a weight only for
+    one that is at most as dear. What is used once an image (prompts) counts as at 1/8. Uses are equal within a tensor, so in
+    the scope "layer" both scores keep the same weights.
     """
     result = {}
     for p in prunable_parameters(network, prune):
