@@ -183,7 +183,8 @@ static void apply_linear(const linear *a, const float *x, int count, const point
   for (int u = 0, done; u < count; u += done) {
     float *const *to = y->unit + u;
     done = apply_block(a, x + u * UNIT, count - u, first ? first->unit + u : 0, first_step, to, step);
-    for (const linear *block = a->next; block; block = block->next) apply_block(block, x + u * UNIT, done, to, step, to, step);
+    for (const linear *block = a->next; block; block = block->next)
+      for (int i = 0; i < done;) i += apply_block(block, x + (u + i) * UNIT, done - i, to + i, step, to + i, step);
   }
 }
 

@@ -5,8 +5,8 @@
 #include "kernels.h"
 
 #define DENSE_FROM 0.7f /* density from which panels beat sparse pairs of rows */
-#define BLOCK_COLS 128 /* inputs of a block, four units of each: what fits a first-level cache of 32 KB */
-#define MOST_COLS 256  /* more than these are cut into blocks */
+#define BLOCK_COLS 256 /* inputs of a block */
+#define MOST_COLS 600  /* more than these are cut into blocks */
 #define PAIRS_FROM 0.2f /* density from which pairs beat single rows */
 
 typedef struct {
@@ -170,6 +170,7 @@ static linear build(arena *a, const source *s, int64_t *nonzero) {
     build_block(a, &part, s, block);
     block->next = b + 1 < blocks ? &rest[b] : 0;
   }
+  out.cols = s->cols; /* of all blocks: what is to be gathered */
   return out;
 }
 
