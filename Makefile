@@ -1,8 +1,9 @@
-# make setup | demo | test | check | bench | docs | clean. Every target does its own set-up: Python 3.11 or later, pip and make.
+# make setup | demo | test | check | sanitize | wasm | bench | docs | clean. Every target does its own set-up: Python 3.11 or later, pip and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+ENGINE := $(wildcard src/mirl/engine/native/*.[ch]) src/mirl/engine/native/build.py setup.py
 # Keep freed blocks in the process: page faults otherwise halve the speed of PyTorch on a CPU.
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 2147483647
@@ -10,11 +11,11 @@ export MALLOC_TRIM_THRESHOLD_ := 2147483647
 export GOMP_SPINCOUNT := 2000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check bench docs clean
+.PHONY: setup demo test check wasm bench docs clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(ENGINE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -32,7 +33,16 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_reference.py --check
 
+wasm: $(STAMP)
+	$(BIN)/pip install --quiet ziglang==0.17.1
+	$(BIN)/python src/mirl/engine/native/build_wasm.py
+
 bench: $(STAMP)
+	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/density.py
+	$(BIN)/python bench/load.py
+	$(BIN)/python bench/cost.py
+	$(BIN)/python bench/wasm.py
 	$(BIN)/python bench/train.py --json results/train_speed.json
 	$(BIN)/python bench/stream.py --json results/stream_speed.json
 	$(BIN)/python bench/tiles.py --json results/tiles.json
