@@ -4,6 +4,7 @@ The ticket's tensors are packed once, channels that cannot reach the output drop
 Python's lock, in memory planned beforehand and kept for the next photo.
 """
 
+import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mirl.engine._native import ffi as _ffi  # type: ignore[import-not-found]
-from mirl.engine._native import lib as _lib
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import NetworkConfig
 from mirl.ticket import Ticket
 
+_native = importlib.import_module("mirl.engine._native")  # compiled; raises ImportError where there was no compiler
+_ffi, _lib = _native.ffi, _native.lib
 _ALIGNMENT = 64
 _USUAL_SIDE = 1024  # pixels; where working memory per pixel is read off
 _MOST_THREADS = 64  # MIRL_THREADS of native/mirl.h: cffi sees none of its #define
