@@ -1,10 +1,10 @@
 """A ticket's network as an ONNX graph, built from its weights with onnx.helper: no torch.
 
-The network of `mirl.network.promptir` (PromptIR, arXiv 2306.13090, on Restormer's blocks, arXiv 2111.09881) as dense runtimes
-like it best: features (1, c, h, w), so that convolutions run on ONNX Runtime's blocked layout; queries, keys and values, and the
-two halves of the feed-forward, convolved apart, with hidden channels padded to a multiple of 16; LayerNorm's scale and shift
-folded into the next convolution; the projection folded into the attention matrix. Of five formulations tried, this one and one
-with LayerNorm as convolutions were fastest in ONNX Runtime, by a fifth.
+The network of `mirl.network.promptir` (PromptIR, arXiv 2306.13090, on Restormer's blocks, arXiv 2111.09881) as dense
+runtimes like it best: features (1, c, h, w), so that convolutions run on ONNX Runtime's blocked layout; queries, keys
+and values, and the two halves of the feed-forward, convolved apart, with hidden channels padded to a multiple of 16;
+LayerNorm's scale and shift folded into the next convolution; the projection folded into the attention matrix. Of five
+formulations tried, this one and one with LayerNorm as convolutions were fastest in ONNX Runtime, by a fifth.
 """
 
 from typing import Any, Literal
