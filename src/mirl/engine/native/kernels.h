@@ -19,6 +19,9 @@
 #elif defined(__aarch64__)
 #define PANEL 6
 #define DENSE_UNITS 1
+#elif defined(__wasm__)
+#define PANEL 2 /* browsers need the 16 registers of x86 for temporaries too */
+#define DENSE_UNITS 1
 #else
 #define PANEL 3
 #define DENSE_UNITS 1

@@ -7,7 +7,11 @@
 #define DENSE_FROM 0.7f /* density from which panels beat sparse pairs of rows */
 #define BLOCK_COLS 256 /* inputs of a block */
 #define MOST_COLS 600  /* more than these are cut into blocks */
+#ifdef __wasm__
+#define PAIRS_FROM 2.0f /* never: with separate multiply and add, arithmetic sets the pace of single rows as well */
+#else
 #define PAIRS_FROM 0.2f /* density from which pairs beat single rows */
+#endif
 
 typedef struct {
   char *at, *end;
