@@ -26,21 +26,21 @@ from mirl.engine.sparse import NativeBackend
 from mirl.evaluate.speed import example_image, interleave, machine, parse_size
 from mirl.files import write_bytes, write_json
 from mirl.lottery.prune import dense_masks, empty_layers, initial_scales, plan_levels, scores, shrink_masks
-from mirl.recipe import NetworkConfig, PruneConfig
+from mirl.recipe import NetworkConfig, Normalise, PruneConfig, Score
 from mirl.ticket import Ticket, describe_ticket, encode_ticket
 from patterns import NETWORKS, initial_weights
 
 DEFAULT = PruneConfig(keep=0.10, min_layer_density=0.01)
+SCORES: tuple[Score, ...] = ("magnitude", "macs")
+SCALES: tuple[Normalise, ...] = ("initial-rms", "prompts", "none")
 GLOBAL = tuple(
     replace(DEFAULT, score=score, normalise=normalise, depthwise=depthwise)
-    for score, normalise, depthwise in itertools.product(
-        ("magnitude", "macs"), ("initial-rms", "prompts", "none"), (True, False)
-    )
+    for score, normalise, depthwise in itertools.product(SCORES, SCALES, (True, False))
 )
 LAYER = tuple(replace(DEFAULT, scope="layer", normalise="none", depthwise=depthwise) for depthwise in (True, False))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timed:
     """A ticket opened for timing."""
 
