@@ -1,0 +1,40 @@
+// Time the engine for browsers and onnxruntime-web on the same tickets, in turns, one thread. Called by bench/wasm.py:
+//     node compare.mjs jobs.json
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+import { loadEngine } from "../../src/mirl/engine/wasm/mirl.js";
+
+const { wasm, ort, side, image, warmUp, runs, tickets } = JSON.parse(readFileSync(process.argv[2]));
+const { InferenceSession, Tensor, env } = await import(pathToFileURL(ort));
+env.wasm.numThreads = 1;
+const engine = await loadEngine(readFileSync(wasm));
+const pixels = new Float32Array(new Uint8Array(readFileSync(image)).buffer);
+const planes = Float32Array.from(pixels, (_, i) => pixels[3 * (i % (side * side)) + Math.floor(i / (side * side))]);
+
+const results = [];
+for (const { name, ticket, model } of tickets) {
+  const restorer = await engine.open(readFileSync(ticket));
+  const session = await InferenceSession.create(readFileSync(model), { executionProviders: ["wasm"] });
+  const input = { [session.inputNames[0]]: new Tensor("float32", planes, [1, 3, side, side]) };
+  const contestants = {
+    mirl: async () => restorer.restoreFloat(pixels, side, side, { tile: 0 }),
+    onnxruntime: async () => (await session.run(input))[session.outputNames[0]].data,
+  };
+  const seconds = { mirl: [], onnxruntime: [] }, last = {};
+  for (let turn = -warmUp; turn < runs; turn++)
+    for (const [who, run] of Object.entries(contestants)) {
+      const begin = performance.now();
+      last[who] = await run();
+      if (turn >= 0) seconds[who].push((performance.now() - begin) / 1000);
+    }
+  let largest = 0;
+  for (let i = 0; i < planes.length; i++) {
+    const other = Math.min(Math.max(last.onnxruntime[i], 0), 1); // the engine's result is clipped
+    const ours = last.mirl[3 * (i % (side * side)) + Math.floor(i / (side * side))];
+    largest = Math.max(largest, Math.abs(ours - other));
+  }
+  results.push({ name, seconds, largest_difference: largest, facts: restorer.facts });
+  await session.release();
+  restorer.close();
+}
+console.log(JSON.stringify({ node: process.version, v8: process.versions.v8, onnxruntime_web: env.versions.web, results }));
