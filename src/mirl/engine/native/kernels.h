@@ -50,7 +50,11 @@ ALWAYS void sparse_rows(const linear *a, const float *x, float *const *first, pt
 #pragma GCC unroll 8
         for (int i = 0; i < n * PER_UNIT; i++) sum[i] = start;
       }
+#ifdef __wasm__
+#pragma GCC unroll 1 /* more makes browsers spill registers */
+#else
 #pragma GCC unroll 4
+#endif
       for (const entry *end = e + run->entries; e < end; e++) {
         const float *p = (const float *)((const char *)x + e->offset);
         vf w = splat(e->weight);
