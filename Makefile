@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 2147483647
 export GOMP_SPINCOUNT := 2000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check wasm bench docs clean
+.PHONY: setup demo test check sanitize wasm bench docs clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,9 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_reference.py --check
+
+sanitize: $(STAMP)
+	$(BIN)/python tests/sanitize.py
 
 wasm: $(STAMP)
 	$(BIN)/pip install --quiet ziglang==0.17.1
