@@ -57,6 +57,14 @@ def test_any_size_agrees(kind):
         assert_agrees(backend, noise(*size), expected_of(ticket, *size))
 
 
+@on_every_backend
+def test_wide_images_agree(kind):
+    """The native engine sweeps them in strips of columns that fit the cache."""
+    ticket = ticket_of(0.5, "tiny")
+    for size in ((2, 1400), (9, 2701), (21, 2080)):
+        assert_agrees(opened(kind, ticket), noise(*size), expected_of(ticket, *size))
+
+
 @cache
 def photograph(height: int, width: int) -> tuple[Ticket, Pixels]:
     ticket = ticket_of(0.2, "tiny")
@@ -212,7 +220,7 @@ def test_statistics_of_the_image_itself_change_nothing(kind):
 
 
 @on_every_backend
-def test_tiles_that_share_statistics_agree_with_those_of_torch(kind):
+def test_tiles_that_share_statistics_agree_with_the_dense_ones(kind):
     ticket = ticket_of(0.5)
     pixels = noise(50, 90) * np.linspace(0, 1, 90, dtype=np.float32)[:, None]
     results, told = [], []

@@ -149,6 +149,7 @@ static int32_t forward(const plan *p, const float *image, float *out, int32_t he
   j.barrier.waiting = j.barrier.generation = 0;
 #endif
   run_all(&j);
+  allow(scratch, bytes);
   return 0;
 }
 

@@ -2,6 +2,7 @@
 #ifndef MIRL_JOB_H
 #define MIRL_JOB_H
 
+#include "guard.h"
 #include "kernels.h"
 #include "threads.h"
 
@@ -93,7 +94,8 @@ typedef struct {
 
 static inline float *reserve(layout *l, size_t floats) {
   float *p = l->base ? (float *)(l->base + l->used) : 0;
-  l->used += (floats * 4 + 63) & ~(size_t)63;
+  if (p) forbid(p + floats, guarded(floats * 4) - floats * 4);
+  l->used += guarded(floats * 4);
   return p;
 }
 

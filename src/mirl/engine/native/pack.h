@@ -2,6 +2,7 @@
 #ifndef MIRL_PACK_H
 #define MIRL_PACK_H
 
+#include "guard.h"
 #include "kernels.h"
 
 #define DENSE_FROM 0.7f /* density from which panels beat sparse pairs of rows */
@@ -19,13 +20,13 @@ typedef struct {
 } arena;
 
 static void *take(arena *a, size_t bytes) {
-  bytes = (bytes + 63) & ~(size_t)63;
-  if (bytes > (size_t)(a->end - a->at)) {
+  if (guarded(bytes) > (size_t)(a->end - a->at)) {
     a->failed = 1;
     return 0;
   }
-  void *p = a->at;
-  a->at += bytes;
+  char *p = a->at;
+  forbid(p + bytes, guarded(bytes) - bytes);
+  a->at += guarded(bytes);
   return p;
 }
 
@@ -305,6 +306,7 @@ static int32_t pack(const mirl_network *network, const float *const *weights, vo
                     const struct variant *variant) {
   if (!network_is_valid(network)) return MIRL_BAD_NETWORK;
   if ((uintptr_t)memory % 64) return MIRL_BAD_MEMORY;
+  allow(memory, bytes);
   packer p = {{memory, (char *)memory + bytes, 0}, 0, weights, 0, 0, 0, 0, 0, 0, 0};
   int32_t w = network->width, widest = 0;
   for (int s = 0; s < STAGES; s++) {
