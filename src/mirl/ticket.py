@@ -19,13 +19,12 @@ from mirl.errors import MirlError
 from mirl.files import write_bytes
 from mirl.layers import parameter_count, parameters
 from mirl.recipe import NetworkConfig, network_from_dict, to_dict
+from mirl.ticket_header import MAX_HEADER, check_size, parse_header
 
 Values = Literal["float16", "float32"]
 MAGIC = b"MIRL"
 VERSION = 1
 _PREFIX = struct.Struct("<4sIIII")  # magic, version, header bytes, block bytes, CRC-32 of header and blocks
-_MAX_HEADER = 1 << 24
-_MAX_PARAMETERS = 1 << 28
 SHIPPED = Path(__file__).parent / "tickets"
 
 
@@ -115,10 +114,13 @@ def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
         "provenance": ticket.provenance,
     }
     try:
-        head = zlib.compress(json.dumps(header, allow_nan=False, sort_keys=True).encode(), 9)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(header, allow_nan=False, sort_keys=True).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise MirlError(f"ticket: provenance must be plain JSON values: {error}") from error
+    parse_header(text)  # what is written can be read
+    head = zlib.compress(text, 9)
     body = b"".join([head, *blocks])
+    check_size(ticket.network, len(body))
     return _PREFIX.pack(MAGIC, VERSION, len(head), len(body) - len(head), zlib.crc32(body)) + body
 
 
@@ -176,11 +178,10 @@ def _decode(content: bytes) -> Ticket:
         )
     if zlib.crc32(body) != crc:
         raise MirlError("altered: the checksum does not match; fetch the file again")
-    header = _header(_inflate(body[:head_size], _MAX_HEADER, exact=False))
+    header = parse_header(_inflate(body[:head_size], MAX_HEADER, exact=False))
     network = network_from_dict(header["network"])
+    check_size(network, len(body))
     listed = parameters(network)
-    if sum(p.size for p in listed) > _MAX_PARAMETERS:
-        raise MirlError(f"ticket asks for {sum(p.size for p in listed)} parameters, at most {_MAX_PARAMETERS} are allowed")
     masked, is_half = set(header["masked"]), header["values"] == "float16"
     if odd := masked - {p.name for p in listed if p.prunable}:
         raise MirlError(f"ticket: a mask for {min(odd)!r:.80}, which is no prunable tensor of its network")
@@ -218,26 +219,6 @@ def _decode(content: bytes) -> Ticket:
             weights[p.name] = np.zeros(p.shape, np.float32)
             weights[p.name][mask] = kept
     return Ticket(network, weights, masks, header["provenance"])
-
-
-def _header(content: bytes) -> dict[str, Any]:
-    """Parse the header and check the type of every field."""
-    try:
-        header = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise MirlError(f"the ticket's header is not JSON: {error}") from error
-    kinds = {"network": dict, "masked": list, "values": str, "mask_block": int, "kept_half": int, "kept_full": int}
-    kinds["provenance"] = dict
-    if not isinstance(header, dict) or set(header) != set(kinds):
-        raise MirlError(f"the ticket's header must hold exactly {', '.join(kinds)}")
-    for name, kind in kinds.items():
-        if type(header[name]) is not kind:
-            raise MirlError(f"the ticket's header field {name} must be {kind.__name__}, found {header[name]!r:.60}")
-    if header["values"] not in ("float16", "float32") or header["mask_block"] < 0:
-        raise MirlError("the ticket's values must be float16 or float32 and its mask block not negative")
-    if not all(isinstance(name, str) for name in header["masked"]):
-        raise MirlError("the ticket's list of masked tensors must hold names")
-    return header
 
 
 def _deflate(data: bytes) -> bytes:
