@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from conftest import MINI, make_ticket
@@ -79,3 +80,22 @@ def test_padding_reflects_small_images_repeatedly():
 def test_it_never_imports_torch():
     code = "import sys, numpy as np\nfrom mirl.engine.onnx import OnnxBackend\nassert 'torch' not in sys.modules\n"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_graph_of_every_runtime_is_the_same_network(runtime):
+    ticket = make_ticket(keep=1.0)
+    pixels = np.random.default_rng(0).random((24, 40, 3), dtype=np.float32)
+    model = onnx_model(ticket, runtime=runtime)
+    onnx.checker.check_model(model, full_check=True)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    restored = session.run(None, {"image": np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])})[0]
+    np.testing.assert_allclose(restored[0].transpose(1, 2, 0), TorchBackend(ticket, 1).forward(pixels), atol=1e-5)
+
+
+def test_bright_flat_pixels_leave_no_negative_variance():
+    ticket = make_ticket(keep=1.0)
+    ticket.weights["embed.weight"][...] = 300.0
+    pixels = np.full((16, 16, 3), 0.999, np.float32)
+    for backend in (OnnxBackend(ticket, 1), TorchBackend(ticket, 1)):
+        assert np.isfinite(backend.forward(pixels)).all()

@@ -1,12 +1,16 @@
 """A ticket's network as an ONNX graph, built from its weights with onnx.helper: no torch.
 
 The network of `mirl.network.promptir` (PromptIR, arXiv 2306.13090, on Restormer's blocks, arXiv 2111.09881) as dense
-runtimes like it best: features (1, c, h, w), so that convolutions run on ONNX Runtime's blocked layout; queries, keys
-and values, and the two halves of the feed-forward, convolved apart, with hidden channels padded to a multiple of 16;
-LayerNorm's scale and shift folded into the next convolution; the projection folded into the attention matrix. Of five
-formulations tried, this one and one with LayerNorm as convolutions were fastest in ONNX Runtime, by a fifth.
+runtimes like it best. Features are (1, c, h, w), so that convolutions run in blocked layouts.
+- Queries, keys and values, and the two halves of the feed-forward, are convolved apart: splitting channels is a copy, and a
+  slow one in OpenVINO. Hidden channels are padded to a multiple of 16 for ONNX Runtime's blocked depthwise convolution.
+- LayerNorm is elementary operations, for the operator wants channels last; its scale and shift are in the next convolution.
+- The projection is multiplied into the attention matrix, and both are one 1x1 convolution of the values, which leaves the
+  features in OpenVINO's layout.
+Two places depend on the runtime, see `onnx_model`: means over channels and the product of queries and keys.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,18 +22,20 @@ from mirl.layers import stage_widths
 from mirl.ticket import Ticket
 
 Statistics = Literal["own", "sum", "use"]
+Runtime = Literal["onnxruntime", "openvino"]
 Array = NDArray[Any]
 _OPSET = 20  # the first with Gelu
 _BLOCK = 16  # channels of a block in ONNX Runtime's layout
 
 
-def onnx_model(ticket: Ticket, statistics: Statistics = "own") -> onnx.ModelProto:
+def onnx_model(ticket: Ticket, statistics: Statistics = "own", runtime: Runtime = "onnxruntime") -> onnx.ModelProto:
     """Return the network: `image` (1, 3, h, w) to `restored` of the same shape, not clipped; h and w multiples of 8.
 
     With "sum" what the network sums over the whole image are further outputs, with "use" they are further inputs, named
     alike, that stand in for the image's own: for each block BLOCK.gram and BLOCK.squares, for each prompt PROMPT.features.
+    Every runtime takes every graph; `runtime` is the one that it is fastest in.
     """
-    graph = _Graph(ticket, statistics)
+    graph = _Graph(ticket, statistics, runtime)
     graph.network()
     sizes: list[Any] = [1, 3, "height", "width"]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)
@@ -48,8 +54,8 @@ def onnx_model(ticket: Ticket, statistics: Statistics = "own") -> onnx.ModelProt
 class _Graph:
     """Nodes and constants so far; every method adds some and returns the name of its result."""
 
-    def __init__(self, ticket: Ticket, statistics: Statistics):
-        self.weights, self.config, self.statistics = ticket.weights, ticket.network, statistics
+    def __init__(self, ticket: Ticket, statistics: Statistics, runtime: Runtime):
+        self.weights, self.config, self.statistics, self.runtime = ticket.weights, ticket.network, statistics, runtime
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.shared: dict[str, tuple[int, ...]] = {}
@@ -67,6 +73,9 @@ class _Graph:
     def integers(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
+    def number(self, value: float) -> str:
+        return self.constant(np.array(value, np.float32))
+
     def conv(self, x: str, weight: Array, groups: int = 1, bias: Array | None = None) -> str:
         size = weight.shape[-1]
         inputs = [x, self.constant(weight)] + ([] if bias is None else [self.constant(bias)])
@@ -76,19 +85,28 @@ class _Graph:
         return self.conv(x, weight[:, :, None, None], bias=bias)
 
     def normalise(self, x: str, channels: int) -> str:
-        last = self.add("Transpose", [x], perm=[0, 2, 3, 1])
-        ones = self.constant(np.ones(channels, np.float32))
-        return self.add(
-            "Transpose", [self.add("LayerNormalization", [last, ones], axis=-1, epsilon=1e-5)], perm=[0, 3, 1, 2]
-        )
+        """LayerNorm without scale and shift, the variance from differences: E[x^2] - E[x]^2 may be negative."""
+        apart = self.runtime == "onnxruntime"
+        features = self.add("Reshape", [x, self.integers(channels, -1)]) if apart else x
+        centred = self.add("Sub", [features, self.channel_mean(features, channels)])
+        variance = self.channel_mean(self.add("Mul", [centred, centred]), channels)
+        deviation = self.add("Sqrt", [self.add("Add", [variance, self.number(1e-5)])])
+        normal = self.add("Mul", [centred, self.add("Reciprocal", [deviation])])
+        return self.add("Reshape", [normal, self.add("Shape", [x])]) if apart else normal
 
-    def share(self, name: str, x: str, shape: tuple[int, ...]) -> str:
-        """Give a sum over pixels to the caller, or take it from there."""
+    def channel_mean(self, x: str, channels: int) -> str:
+        """Mean of (c, n) for ONNX Runtime, where a product is five times faster than ReduceMean, else of (1, c, h, w)."""
+        if self.runtime == "onnxruntime":
+            return self.add("MatMul", [self.constant(np.full((1, channels), 1 / channels, np.float32)), x])
+        return self.add("ReduceMean", [x, self.integers(1)], keepdims=1)
+
+    def share(self, name: str, shape: tuple[int, ...], compute: Callable[[], str]) -> str:
+        """Compute a sum over pixels, and give it to the caller if wanted; or take it from there."""
         if self.statistics == "own":
-            return x
+            return compute()
         self.shared[name] = shape
         if self.statistics == "sum":
-            self.nodes.append(helper.make_node("Identity", [x], [name], name=name))
+            self.nodes.append(helper.make_node("Identity", [compute()], [name], name=name))
         return name
 
     def expanded(self, x: str, norm: str, weight: Array, depthwise: Array) -> str:
@@ -99,32 +117,39 @@ class _Graph:
     def attention(self, x: str, name: str, channels: int, heads: int) -> str:
         width, place = channels // heads, f"{name}.attention"
         normal = self.normalise(x, channels)
-        parts = zip(
-            np.split(self.weights[f"{place}.qkv.weight"], 3),
-            np.split(self.weights[f"{place}.qkv_depthwise.weight"], 3),
-            strict=True,
-        )
-        q, k, v = (self.expanded(normal, f"{name}.norm1", weight, filters) for weight, filters in parts)
-        split = self.integers(heads, width, -1)
-        q, k = self.add("Reshape", [q, split]), self.add("Reshape", [k, split])
-        gram = self.add("MatMul", [q, self.add("Transpose", [k], perm=[0, 2, 1])])
-        squares = [self.add("ReduceSumSquare", [part, self.integers(2)], keepdims=1) for part in (q, k)]
-        both = self.add("Concat", squares, axis=2)
-        gram = self.share(f"{name}.gram", gram, (heads, width, width))
-        both = self.share(f"{name}.squares", both, (heads, width, 2))
+        weights = np.split(self.weights[f"{place}.qkv.weight"], 3)
+        filters = np.split(self.weights[f"{place}.qkv_depthwise.weight"], 3)
+
+        def part(index: int) -> str:
+            return self.expanded(normal, f"{name}.norm1", weights[index], filters[index])
+
+        query_key = [part(0), part(1)] if self.statistics != "use" else []
+        gram = self.share(f"{name}.gram", (heads, width, width), lambda: self.gram(query_key, heads, width))
+        both = self.share(f"{name}.squares", (heads, width, 2), lambda: self.squares(query_key, heads, width))
         of_q = self.add("Slice", [both, self.integers(0), self.integers(1), self.integers(2)])
         of_k = self.add("Slice", [both, self.integers(1), self.integers(2), self.integers(2)])
         product = self.add("Mul", [of_q, self.add("Transpose", [of_k], perm=[0, 2, 1])])
-        lengths = self.add("Sqrt", [self.add("Max", [product, self.constant(np.array(1e-24, np.float32))])])
+        lengths = self.add("Sqrt", [self.add("Max", [product, self.number(1e-24)])])
         heat = self.constant(self.weights[f"{place}.temperature"].reshape(heads, 1, 1))
         matrix = self.add("Softmax", [self.add("Mul", [self.add("Div", [gram, lengths]), heat])], axis=-1)
         project = self.weights[f"{place}.project.weight"].reshape(channels, heads, width).transpose(1, 0, 2)
         mix = self.add("Transpose", [self.add("MatMul", [self.constant(project), matrix])], perm=[1, 0, 2])
-        mixed = self.add("MatMul", [self.add("Reshape", [mix, self.integers(channels, channels)]), self.flat(v, channels)])
-        return self.add("Add", [x, self.add("Reshape", [mixed, self.add("Shape", [x])])])
+        filter_of_image = self.add("Reshape", [mix, self.integers(channels, channels, 1, 1)])
+        return self.add("Add", [x, self.add("Conv", [part(2), filter_of_image], kernel_shape=[1, 1])])
 
-    def flat(self, x: str, channels: int) -> str:
-        return self.add("Reshape", [x, self.integers(channels, -1)])
+    def gram(self, query_key: Sequence[str], heads: int, width: int) -> str:
+        """q kT of every head, (heads, width, width). OpenVINO keeps channels last: there one head is read as it lies."""
+        if heads == 1 and self.runtime == "openvino":
+            last = [self.add("Transpose", [part], perm=[0, 2, 3, 1]) for part in query_key]
+            q, k = (self.add("Reshape", [part, self.integers(1, -1, width)]) for part in last)
+            return self.add("MatMul", [self.add("Transpose", [q], perm=[0, 2, 1]), k])
+        q, k = (self.add("Reshape", [part, self.integers(heads, width, -1)]) for part in query_key)
+        return self.add("MatMul", [q, self.add("Transpose", [k], perm=[0, 2, 1])])
+
+    def squares(self, query_key: Sequence[str], heads: int, width: int) -> str:
+        """Squared lengths of q and k, (heads, width, 2); ReduceSumSquare is slower than a product and a sum."""
+        sums = [self.add("ReduceSum", [self.add("Mul", [x, x]), self.integers(2, 3)], keepdims=0) for x in query_key]
+        return self.add("Concat", [self.add("Reshape", [x, self.integers(heads, width, 1)]) for x in sums], axis=2)
 
     def feed_forward(self, x: str, name: str, channels: int) -> str:
         place = f"{name}.feed_forward"
@@ -150,20 +175,15 @@ class _Graph:
             x = self.feed_forward(x, f"{name}.{index}", channels)
         return x
 
-    def size(self, x: str) -> str:
-        return self.add("Slice", [self.add("Shape", [x]), self.integers(2), self.integers(4)])
-
     def down(self, x: str, name: str) -> str:
         """Convolve, then pixel-unshuffle in torch's order of channels: c, row, column (SpaceToDepth puts c last)."""
         weight = self.weights[f"{name}.weight"]
         channels = len(weight)
         x = self.conv(x, weight)
-        half = self.add("Div", [self.size(x), self.integers(2, 2)])
-        rows, columns = (self.add("Gather", [half, self.integers(i)]) for i in (0, 1))
-        two = self.integers(2)
-        apart = self.add("Concat", [self.integers(channels), rows, two, columns, two], axis=0)
-        turned = self.add("Transpose", [self.add("Reshape", [x, apart])], perm=[0, 2, 4, 1, 3])
-        return self.add("Reshape", [turned, self.add("Concat", [self.integers(1, 4 * channels), half], axis=0)])
+        half = self.add("SpaceToDepth", [x], blocksize=2)
+        apart = self.add("Reshape", [half, self.integers(4, channels, -1)])
+        turned = self.add("Transpose", [apart], perm=[1, 0, 2])
+        return self.add("Reshape", [turned, self.add("Shape", [half])])
 
     def up(self, x: str, name: str) -> str:
         return self.add("DepthToSpace", [self.conv(x, self.weights[f"{name}.weight"])], blocksize=2, mode="CRD")
@@ -174,13 +194,13 @@ class _Graph:
         values = self.weights[f"{name}.values"]
         prompts, size, _, width = values.shape
         select, bias = self.weights[f"{name}.select.weight"], self.weights[f"{name}.select.bias"]
-        mean = self.add("ReduceMean", [x, self.integers(2, 3)], keepdims=0)
-        mean = self.share(f"{name}.features", mean, (1, select.shape[1]))
+        shape = (1, select.shape[1])
+        mean = self.share(f"{name}.features", shape, lambda: self.add("ReduceMean", [x, self.integers(2, 3)], keepdims=0))
         scores = self.add("Gemm", [mean, self.constant(select), self.constant(bias)], transB=1)
         flat = self.constant(values.transpose(0, 3, 1, 2).reshape(prompts, -1))
         mixed = self.add("MatMul", [self.add("Softmax", [scores], axis=-1), flat])
         prompt = self.add("Reshape", [mixed, self.integers(1, width, size, size)])
-        wanted = self.add("Concat", [self.integers(1, width), self.size(x)], axis=0)
+        wanted = self.add("Concat", [self.integers(1, width), self.add("Shape", [x], start=2)], axis=0)
         resized = self.add("Resize", [prompt, "", "", wanted], mode="linear", coordinate_transformation_mode="half_pixel")
         return self.add("Concat", [x, self.conv(resized, self.weights[f"{name}.conv.weight"])], axis=1)
 
