@@ -7,6 +7,7 @@ from typing import Any
 
 from mirl.errors import MirlError
 from mirl.files import write_bytes
+from mirl.image.limits import ImageError
 from mirl.image.metadata import Coding
 from mirl.image.pixels import Pixels, join
 
@@ -54,12 +55,12 @@ def write_photo(photo: Photo, path: Path) -> None:
     write_bytes(path, encode_photo(photo, target_format(photo, path)))
 
 
-def encode_photo(photo: Photo, format: str | None = None) -> bytes:
+def encode_photo(photo: Photo, format: str | None = None, quality: int | None = None) -> bytes:
     """Encode as `format`, by default the photo's own.
 
     JPEG keeps its tables and subsampling from quality 90 up, else quality 95; WebP stays lossless or is
-    quality 95. ICC profile, EXIF and resolution go along where the format has a place for them (BMP: only
-    resolution). 16-bit grey stays so in PNG and TIFF and is rounded to 8 bits elsewhere. Raises MirlError for
+    quality 95. A `quality` of 1 to 100 replaces both, and concerns no other format. ICC profile, EXIF and
+    resolution go along where the format has a place for them (BMP: only resolution). 16-bit grey stays so in PNG and TIFF and is rounded to 8 bits elsewhere. Raises MirlError for
     transparency that JPEG or BMP cannot hold and for a size that the format cannot hold.
     """
     format = format or photo.format
@@ -68,7 +69,7 @@ def encode_photo(photo: Photo, format: str | None = None) -> bytes:
     _check_alpha(photo, format, "the result")
     alpha = None if format in ("JPEG", "BMP") else photo.alpha
     image = join(photo.pixels, alpha, photo.grey, photo.bits if format in ("PNG", "TIFF") else 8)
-    options = _options(photo, format)
+    options = _options(photo, format, quality)
     failure: Exception | None = None
     for unwritable in (
         (),
@@ -86,10 +87,14 @@ def encode_photo(photo: Photo, format: str | None = None) -> bytes:
     raise MirlError(f"cannot write {size} as {format}: {failure}; choose another format") from failure
 
 
-def _options(photo: Photo, format: str) -> dict[str, Any]:
+def _options(photo: Photo, format: str, quality: int | None) -> dict[str, Any]:
     coding = photo.coding
     options: dict[str, Any] = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": coding.dpi}
-    if format == "JPEG" and coding.jpeg_tables:
+    if quality is not None and not 1 <= quality <= 100:
+        raise MirlError(f"the quality must lie between 1 and 100, found {quality}")
+    if quality is not None and format in ("JPEG", "WEBP"):
+        options |= {"quality": quality, "exact": True} if format == "WEBP" else {"quality": quality}
+    elif format == "JPEG" and coding.jpeg_tables:
         options |= {"qtables": coding.jpeg_tables, "subsampling": coding.jpeg_subsampling}
     elif format == "JPEG":
         options["quality"] = 95
@@ -102,6 +107,7 @@ def _options(photo: Photo, format: str) -> dict[str, Any]:
 
 def _check_alpha(photo: Photo, format: str, name: str) -> None:
     if format in ("JPEG", "BMP") and photo.alpha is not None and photo.alpha.min() < 1:
-        raise MirlError(
-            f"{name}: {format} cannot hold the photo's transparency; choose a name ending in .png, .webp or .tif"
+        raise ImageError(
+            "transparency",
+            f"{name}: {format} cannot hold the photo's transparency; choose a name ending in .png, .webp or .tif",
         )
