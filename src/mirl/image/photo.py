@@ -60,7 +60,8 @@ def encode_photo(photo: Photo, format: str | None = None, quality: int | None = 
 
     JPEG keeps its tables and subsampling from quality 90 up, else quality 95; WebP stays lossless or is
     quality 95. A `quality` of 1 to 100 replaces both, and concerns no other format. ICC profile, EXIF and
-    resolution go along where the format has a place for them (BMP: only resolution). 16-bit grey stays so in PNG and TIFF and is rounded to 8 bits elsewhere. Raises MirlError for
+    resolution go along where the format has a place for them (BMP: only resolution). 16-bit grey stays so in
+    PNG and TIFF and is rounded to 8 bits elsewhere. Raises MirlError for
     transparency that JPEG or BMP cannot hold and for a size that the format cannot hold.
     """
     format = format or photo.format

@@ -32,9 +32,8 @@ def read_photo(source: Path | bytes, max_megapixels: float = MAX_MEGAPIXELS) -> 
     CMYK is converted to sRGB, through its ICC profile when it has one, and written back as RGB. Palette and
     two-level images become RGB(A) and grey. Of a multi-picture JPEG (phones add depth or gain maps) the
     photograph is taken. Raises MirlError (an ImageError, with a reason) for what cannot be restored and
-    written back faithfully: a missing
-    or unreadable file, another format, more than one frame, more than `max_megapixels` (checked before
-    decoding), damaged data, 16-bit colour, 12- or 32-bit, signed or floating-point samples.
+    written back faithfully: a missing or unreadable file, another format, more than one frame, more than
+    `max_megapixels` (checked before decoding), damaged data, 16-bit colour, 12- or 32-bit, signed or floating-point samples.
     """
     name = "the image data" if isinstance(source, bytes) else str(source)
     try:

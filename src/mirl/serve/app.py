@@ -1,0 +1,231 @@
+"""The HTTP API of `mirl serve`: restore, tickets, health, figures, and the files of the page (docs/serve.md)."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from mirl.errors import MirlError
+from mirl.serve.body import discard, read_upload
+from mirl.serve.guard import Guard
+from mirl.serve.openapi import RESTORE
+from mirl.serve.pool import Place, Pool, Stopped
+from mirl.serve.refusal import Refusal, refusal_of
+from mirl.serve.shelf import Shelf
+from mirl.serve.watch import Figures, facts_of, note
+from mirl.serve.work import MEDIA_TYPES, PARAMETERS, Answer, parse_wish, restore_bytes
+
+_CODES = {404: ("not_found", "there is nothing here"), 405: ("method", "this address does not answer that method")}
+_LEFT = 499  # the client went away: nobody reads the answer, the log does
+
+
+class SiteFile(Protocol):
+    """A file of the page."""
+
+    @property
+    def content(self) -> bytes:
+        """Its bytes."""
+
+    @property
+    def media_type(self) -> str:
+        """Its Content-Type."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of the service: `seconds` for a whole request, upload included; `queue` requests wait beside `workers`."""
+
+    workers: int = 1
+    queue: int = 16
+    seconds: float = 60.0
+    max_megapixels: float = 24.0
+    max_megabytes: float = 32.0
+
+    def __post_init__(self) -> None:
+        """Raise MirlError for a limit that lets nothing through."""
+        wrong = [name for name in ("workers", "seconds", "max_megapixels", "max_megabytes") if not getattr(self, name) > 0]
+        if wrong or self.queue < 0:
+            name = wrong[0] if wrong else "queue"
+            raise MirlError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
+
+    @property
+    def max_bytes(self) -> int:
+        """The largest body."""
+        return int(self.max_megabytes * 1e6)
+
+
+class Service:
+    """What the routes share."""
+
+    def __init__(self, shelf: Shelf, settings: Settings):
+        self.shelf, self.settings = shelf, settings
+        self.pool = Pool(settings.workers, settings.queue)
+        self.figures = Figures(self.pool)
+        self.ready = False
+
+    async def open(self) -> None:
+        """Open the default ticket; ready after that, or never when it does not open."""
+        try:
+            await asyncio.to_thread(self.shelf.open, self.shelf.find(None))
+        except MirlError as error:
+            return note("not ready", logging.ERROR, reason=str(error))
+        self.ready = True
+        note("ready", ticket=self.shelf.default)
+
+    async def restore(self, request: Request) -> Answer:
+        """Answer one upload within the limits. Raises Refusal, ClientDisconnect and MirlError."""
+        if not self.ready:
+            raise Refusal(503, "not_ready", "the engine is still opening its ticket", retry_after=1)
+        place = self.pool.enter()
+        ends = time.monotonic() + self.settings.seconds
+        try:
+            return await self._restore(request, place, ends)
+        finally:
+            place.leave()
+
+    async def _restore(self, request: Request, place: Place, ends: float) -> Answer:
+        try:
+            async with asyncio.timeout(self.settings.seconds):
+                content, fields = await read_upload(request, self.settings.max_bytes)
+        except TimeoutError as error:
+            raise Refusal(408, "slow_upload", "the upload took longer than a request may") from error
+        if unknown := set(request.query_params) - set(PARAMETERS):
+            raise Refusal(422, "parameter", f"{len(unknown)} unknown parameters; expected {', '.join(PARAMETERS)}")
+        wish = parse_wish({**request.query_params, **fields})
+        offer = self.shelf.find(wish.ticket)
+        limit = self.settings.max_megapixels
+        work = place.start(lambda: restore_bytes(content, lambda: self.shelf.open(offer), wish, limit, place.check))
+        watch = asyncio.ensure_future(_disconnect(request))
+        try:
+            both: set[asyncio.Future[Any]] = {work, watch}
+            await asyncio.wait(both, timeout=max(0, ends - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            self.figures.abandoned.labels("left" if watch.done() else "late").inc()
+            if watch.done():
+                raise ClientDisconnect
+            raise Refusal(504, "time_limit", f"restoring took longer than {self.settings.seconds:g} s; send a smaller photo")
+        finally:
+            place.stop()
+            watch.cancel()
+            with suppress(asyncio.CancelledError, Stopped, Exception):
+                if work.done():
+                    work.exception()
+
+
+def create_app(shelf: Shelf, settings: Settings, site: Mapping[str, SiteFile]) -> FastAPI:
+    """Build the service; `site` maps addresses to the files of the page."""
+    service = Service(shelf, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opening = asyncio.create_task(service.open())
+        yield
+        await opening
+        await asyncio.to_thread(service.pool.close)
+
+    app = FastAPI(title="MIR-L", version=version("mirl"), docs_url=None, redoc_url=None, lifespan=lifespan,
+                  description="Restores photographs: rain, haze, noise.")  # fmt: skip
+    _add_api(app, service)
+    _add_files(app, shelf, site)
+    _add_errors(app, settings)
+    routes = frozenset(route.path for route in app.routes if hasattr(route, "path"))
+    app.add_middleware(Guard, figures=service.figures, routes=routes)
+    return app
+
+
+def _add_api(app: FastAPI, service: Service) -> None:
+    @app.post("/v1/restore", openapi_extra=RESTORE, response_class=Response, summary="Restore one photo")
+    async def restore(request: Request) -> Response:
+        answer = await service.restore(request)
+        service.figures.megapixels.inc(answer.megapixels)
+        request.state.facts.update(facts_of(answer))
+        name = f"restored.{answer.format.lower()}"
+        headers = {"Cache-Control": "no-store", "Content-Disposition": f'inline; filename="{name}"'}
+        return Response(answer.content, media_type=MEDIA_TYPES[answer.format], headers=headers)
+
+    listing = service.shelf.listing()
+
+    @app.get("/v1/tickets", summary="The tickets on offer, and which is the default")
+    async def tickets() -> dict[str, Any]:
+        return listing
+
+    @app.get("/healthz", summary="The process answers")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="The engine has opened the default ticket")
+    async def readyz() -> dict[str, str]:
+        if not service.ready:
+            raise Refusal(503, "not_ready", "the engine is still opening its ticket", retry_after=1)
+        return {"status": "ready"}
+
+    @app.get("/metrics", summary="Prometheus figures", response_class=Response)
+    async def metrics() -> Response:
+        return Response(service.figures.text(), media_type=service.figures.content_type)
+
+
+def _add_files(app: FastAPI, shelf: Shelf, site: Mapping[str, SiteFile]) -> None:
+    files = {path: (file.content, file.media_type) for path, file in site.items()}
+    for offer in shelf.offers.values():
+        files[f"/v1/tickets/{offer.name}.mirl"] = (offer.content, "application/octet-stream")
+    tags = {path: f'"{hashlib.sha256(content).hexdigest()[:32]}"' for path, (content, _) in files.items()}
+
+    async def file(request: Request) -> Response:
+        path = request.url.path
+        content, media_type = files[path]
+        headers = {"ETag": tags[path], "Cache-Control": "no-cache"}
+        known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+        if tags[path] in known:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=media_type, headers=headers)
+
+    for path in files:
+        app.add_route(path, file, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _add_errors(app: FastAPI, settings: Settings) -> None:
+    async def refuse(request: Request, refusal: Refusal) -> Response:
+        request.state.facts["code"] = refusal.code
+        if request.method == "POST":
+            await discard(request, settings.max_bytes)
+        return JSONResponse(refusal.content(), refusal.status, refusal.headers())
+
+    @app.exception_handler(Refusal)
+    async def on_refusal(request: Request, error: Refusal) -> Response:
+        return await refuse(request, error)
+
+    @app.exception_handler(MirlError)
+    async def on_error(request: Request, error: MirlError) -> Response:
+        refusal = refusal_of(error)
+        if refusal.status >= 500:
+            note("engine", logging.ERROR, reason=str(error))
+        return await refuse(request, refusal)
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_LEFT)
+
+    @app.exception_handler(MemoryError)
+    async def on_memory(request: Request, error: MemoryError) -> Response:
+        return await refuse(request, Refusal(503, "memory", "not enough memory just now; try again", retry_after=5))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        code, message = _CODES.get(error.status_code, ("request", "the request cannot be answered"))
+        return await refuse(request, Refusal(error.status_code, code, message))
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

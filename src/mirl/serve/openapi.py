@@ -1,0 +1,58 @@
+"""What OpenAPI says of `POST /v1/restore`, whose body and parameters are read by hand (`body.py`, `work.py`)."""
+
+from typing import Any
+
+from mirl.serve.work import FORMATS, MEDIA_TYPES
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "ticket": {"type": "string", "description": "Name of a ticket of GET /v1/tickets; the default one when left out."},
+    "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 1, "description": "0 gives the photo back."},
+    "format": {"type": "string", "enum": list(FORMATS), "default": "keep"},
+    "quality": {"type": "integer", "minimum": 1, "maximum": 100, "description": "Of JPEG and WebP."},
+}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+        }
+    },
+}
+_ERRORS = {
+    400: "Empty, or no proper form",
+    404: "No such ticket",
+    408: "The upload was too slow",
+    413: "Too many bytes or megapixels",
+    415: "Not a format that is read",
+    422: "A damaged, animated or too deep image, or a wrong parameter",
+    503: "All places are taken; Retry-After says when to come back",
+    504: "The time limit is over",
+}
+RESTORE: dict[str, Any] = {
+    "parameters": [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in _SCHEMAS.items()],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "string", "format": "binary"}, **_SCHEMAS},
+                }
+            },
+            "application/octet-stream": _BINARY,
+            **dict.fromkeys(MEDIA_TYPES.values(), _BINARY),
+        },
+    },
+    "responses": {
+        "200": {"description": "The restored photo", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
+        **{
+            str(status): {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+            for status, text in _ERRORS.items()
+        },
+    },
+}
