@@ -1,0 +1,98 @@
+"""The service as a process: signals, clients that leave, its log, its examples, its Dockerfile."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import make_ticket
+from mirl.ticket import write_ticket
+from test_serve_api import encoded
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "bench"))
+from service import service  # noqa: E402
+
+LARGE = encoded("PNG", Image.fromarray(np.random.default_rng(0).integers(0, 256, (700, 900, 3), dtype=np.uint8)))
+
+
+@pytest.fixture
+def running(tmp_path):
+    ticket = tmp_path / "t.mirl"
+    write_ticket(make_ticket(keep=0.9), ticket)
+    with service(ticket, tmp_path / "log", workers=1, queue=4) as (process, address):
+        yield process, address, tmp_path / "log"
+
+
+def places(address: str) -> float:
+    figures = httpx.get(f"{address}/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in figures if line.startswith("mirl_places_taken"))
+
+
+def wait_for(condition) -> None:
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def test_sigterm_answers_what_was_begun_and_leaves_with_zero(running):
+    process, address, log = running
+    answers: list[httpx.Response] = []
+
+    def ask():
+        answers.append(httpx.post(f"{address}/v1/restore", content=LARGE, timeout=60))
+
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    wait_for(lambda: places(address) + len(answers) >= 3)
+    process.send_signal(signal.SIGTERM)
+    for client in clients:
+        client.join()
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.content for answer in answers}) == 1
+    assert process.wait(30) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines if line["event"] != "request"] == ["ready", "stopped"]
+
+
+def test_a_client_that_leaves_gives_its_place_back(running):
+    _, address, _ = running
+    host, port = address.removeprefix("http://").split(":")
+    for sent in (LARGE, LARGE[: len(LARGE) // 2]):  # while it restores, while it reads
+        with socket.create_connection((host, int(port))) as client:
+            head = f"POST /v1/restore HTTP/1.1\r\nHost: mirl\r\nContent-Length: {len(LARGE)}\r\n\r\n"
+            client.sendall(head.encode() + sent)
+            wait_for(lambda: places(address) == 1)
+        wait_for(lambda: places(address) == 0)
+    assert httpx.post(f"{address}/v1/restore", content=encoded()).status_code == 200
+
+
+def test_the_examples_restore_a_photo(running, tmp_path):
+    _, address, _ = running
+    source = tmp_path / "in.png"
+    source.write_bytes(encoded())
+    expected = httpx.post(f"{address}/v1/restore", content=encoded()).content
+    for number, words in enumerate(([sys.executable, "examples/serve/client.py"], ["bash", "examples/serve/curl.sh"])):
+        target = tmp_path / f"{number}.png"
+        subprocess.run([*words, source, target, address], check=True, cwd=ROOT)
+        assert target.read_bytes() == expected
+
+
+def test_the_dockerfile_is_clean():
+    linter = Path(sys.executable).with_name("hadolint")
+    checked = subprocess.run(
+        [linter, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
