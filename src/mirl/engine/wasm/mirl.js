@@ -6,9 +6,11 @@
  *     const restorer = await engine.open(await (await fetch("ticket.mirl")).arrayBuffer());
  *     context.putImageData(restorer.restore(context.getImageData(0, 0, width, height)), 0, 0);
  *
- * Results are those of `mirl restore` with the same tile. `restore` works until it is done: call it in a Worker.
+ * Results are those of `mirl restore` with the same tile. `restore` works until it is done: call it in a Worker. To spread
+ * the tiles of a photograph over several, call `sum` and `forward` there, as `mapTiles` does here.
  */
 import { readTicket, Ticket } from "./ticket.js";
+import { addSums, checkFinite, Tiling, toBytes, toFloats } from "./tiles.js";
 
 export { readTicket, Ticket };
 
@@ -17,7 +19,7 @@ const PRUNABLE = 5; // of them, the first ones
 const OWN = 0, SUM = 1, USE = 2; // enum mirl_statistics
 const NAME_BYTES = 64, NETWORK_BYTES = 80, FACTS_BYTES = 48;
 const PAGE = 65536, MOST_BYTES = 2 ** 32 - PAGE;
-const OVERLAP = 64, SMALLEST_TILE = 32; // as in tiles.py and engine.py
+const SMALLEST_TILE = 32; // as in engine.py
 const SCRATCH_BYTES = 768 * 2 ** 20; // for one tile, where the caller leaves its size to us
 const SIDES = [1024, 512, 256, 128];
 const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
@@ -194,12 +196,8 @@ class Restorer {
     const { width, height, data } = image;
     if (!(data?.length === 4 * width * height && data.length > 0))
       throw new Error(`expected 4 x width x height values, found ${data?.length} for ${width}x${height} pixels`);
-    const pixels = new Float32Array(3 * width * height), out = new Uint8ClampedArray(data);
-    for (let i = 0, o = 0; o < pixels.length; i += 4)
-      for (let c = 0; c < 3; c++) pixels[o++] = data[i + c] / 255;
-    const restored = this.restoreFloat(pixels, height, width, options);
-    for (let i = 0, o = 0; o < pixels.length; i += 4)
-      for (let c = 0; c < 3; c++) out[i + c] = Math.fround(restored[o++] * 255); // rounded half to even, as by numpy
+    const out = new Uint8ClampedArray(data);
+    toBytes(this.restoreFloat(toFloats(data), height, width, options), out);
     return typeof ImageData === "undefined" ? { width, height, data: out } : new ImageData(out, width, height);
   }
 
@@ -220,11 +218,10 @@ class Restorer {
       throw new Error(`tile must be 0 (the whole image) or at least ${SMALLEST_TILE} pixels, found ${tile}`);
     if (strength === 0) return pixels.slice();
     const side = tile ?? this.chooseTile(height, width);
-    const rows = cut(height, side || height), columns = cut(width, side || width);
-    const restored = this.mapTiles(pixels, height, width, rows, columns, onTile ?? (() => {}));
+    const restored = this.mapTiles(pixels, new Tiling(height, width, side), onTile ?? (() => {}));
+    checkFinite(restored);
     const f = Math.fround, share = f(strength), clip = (x) => Math.min(Math.max(x, 0), 1);
     for (let i = 0; i < restored.length; i++) {
-      if (!Number.isFinite(restored[i])) throw new Error("the network gave NaN or infinite pixels; check the ticket");
       const x = clip(restored[i]), source = pixels[i];
       restored[i] = strength < 1 ? clip(f(f(f(x - source) * share) + source)) : x;
     }
@@ -258,61 +255,60 @@ class Restorer {
   }
 
   /** Run all tiles and blend them. With several, a first pass sums what the network looks at in the whole image. */
-  mapTiles(pixels, height, width, rows, columns, onTile) {
-    const { memory, plan } = this, { call } = memory, f = Math.fround;
-    const h = rows.tile, w = columns.tile, floats = 3 * h * w, count = rows.starts.length * columns.starts.length;
-    const bytes = this.scratchBytes(h, w);
-    if (!bytes) throw new Error(`${w}x${h} pixels are too many at once; use a smaller tile`);
-    const sizes = [4 * floats, 4 * floats, 4 * this.statisticsSize, bytes];
-    const [image, out, statistics, scratch] = memory.layOut(this.free, ...sizes);
-    const input = memory.floats(image, floats), output = memory.floats(out, floats);
-    const line = (top, left, y) => 3 * ((top + y) * width + left);
-    const forward = (top, left, mode) => {
-      for (let y = 0; y < h; y++) input.set(pixels.subarray(line(top, left, y), line(top, left, y) + 3 * w), 3 * w * y);
-      const failed = call.mirl_forward(plan, image, out, h, w, 1, scratch, bytes, statistics, mode, count);
-      if (failed) throw new Error(`the engine cannot restore ${w}x${h} pixels (error ${failed})`);
-    };
+  mapTiles(pixels, tiling, onTile) {
+    const { tiles, tileHeight: h, tileWidth: w } = tiling, count = tiles.length;
     if (count === 1) {
-      forward(0, 0, OWN);
+      const restored = this.forward(pixels, h, w);
       onTile(1, 1);
-      return output.slice();
+      return restored;
     }
-    memory.floats(statistics, this.statisticsSize).fill(0);
-    let done = 0;
-    const everyTile = (mode, use) =>
-      rows.starts.forEach((top, i) => columns.starts.forEach((left, k) => {
-        forward(top, left, mode);
-        use(top, left, rows.windows[i], columns.windows[k]);
-        onTile(++done, 2 * count);
-      }));
-    everyTile(SUM, () => {});
-    const result = new Float32Array(pixels.length);
-    everyTile(USE, (top, left, down, across) => {
-      for (let y = 0; y < h; y++)
-        for (let x = 0, to = line(top, left, y), from = 3 * w * y; x < w; x++) {
-          const weight = f(down[y] * across[x]);
-          for (let c = 0; c < 3; c++, to++) result[to] += f(output[from++] * weight);
-        }
+    const total = new Float32Array(this.statisticsSize), result = new Float32Array(pixels.length);
+    tiles.forEach((tile, index) => {
+      addSums(total, this.sum(tiling.take(pixels, tile, 3), h, w));
+      onTile(index + 1, 2 * count);
+    });
+    tiles.forEach((tile, index) => {
+      tiling.add(result, tile, this.forward(tiling.take(pixels, tile, 3), h, w, { statistics: total, images: count }));
+      onTile(count + index + 1, 2 * count);
     });
     return result;
   }
-}
 
-/** Where tiles begin on a line of `size` pixels, and their weights there: `starts` and `windows` of tiles.py. */
-function cut(size, wanted) {
-  const tile = Math.min(wanted, size), overlap = Math.min(OVERLAP, tile >> 1);
-  const gaps = tile === size ? 0 : Math.ceil((size - tile) / (tile - overlap));
-  const starts = Array.from({ length: gaps + 1 }, (_, i) => Math.floor(((size - tile) * i) / Math.max(gaps, 1)));
-  const raw = starts.map(() => new Float64Array(tile).fill(1)), total = new Float64Array(size);
-  for (let i = 0; i < gaps; i++) {
-    const shared = starts[i] + tile - starts[i + 1];
-    for (let k = 0; k < shared; k++) {
-      const ramp = Math.sin(((k + 0.5) / shared) * (Math.PI / 2)) ** 2;
-      raw[i][tile - 1 - k] *= ramp;
-      raw[i + 1][k] *= ramp;
-    }
+  /**
+   * Run the network once on (height, width, 3) RGB in [0, 1]; the result is not clipped.
+   * @param {Float32Array} pixels
+   * @param {number} height
+   * @param {number} width
+   * @param {{statistics: Float32Array, images: number}} [shared] the sums over so many tiles of this size; default: its own
+   * @returns {Float32Array}
+   */
+  forward(pixels, height, width, shared) {
+    return this.run(pixels, height, width, shared ? USE : OWN, shared).output.slice();
   }
-  starts.forEach((start, i) => raw[i].forEach((weight, k) => (total[start + k] += weight)));
-  const windows = starts.map((start, i) => Float32Array.from(raw[i], (weight, k) => weight / total[start + k]));
-  return { tile, starts, windows };
+
+  /**
+   * Sum what the network looks at in a whole image over one tile of it.
+   * @param {Float32Array} pixels
+   * @param {number} height
+   * @param {number} width
+   * @returns {Float32Array}
+   */
+  sum(pixels, height, width) {
+    return this.run(pixels, height, width, SUM).sums.slice();
+  }
+
+  run(pixels, height, width, mode, shared = { statistics: null, images: 1 }) {
+    const { memory } = this, bytes = this.scratchBytes(height, width);
+    if (!bytes) throw new Error(`${width}x${height} pixels are too many at once; use a smaller tile`);
+    const sizes = [4 * pixels.length, 4 * pixels.length, 4 * this.statisticsSize, bytes];
+    const [image, out, statistics, scratch] = memory.layOut(this.free, ...sizes);
+    const sums = memory.floats(statistics, this.statisticsSize);
+    if (shared.statistics) sums.set(shared.statistics);
+    else sums.fill(0);
+    memory.floats(image, pixels.length).set(pixels);
+    const failed = memory.call.mirl_forward(
+      this.plan, image, out, height, width, 1, scratch, bytes, statistics, mode, shared.images);
+    if (failed) throw new Error(`the engine cannot restore ${width}x${height} pixels (error ${failed})`);
+    return { output: memory.floats(out, pixels.length), sums };
+  }
 }
