@@ -8,7 +8,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent / "commands.md"
 COMMANDS = (
-    "", "restore", "search", "control", "verify", "evaluate", "report", "inspect", "bench",
+    "", "restore", "search", "control", "verify", "evaluate", "report", "inspect", "bench", "serve",
     "data", "data list", "data check", "data synth",
 )  # fmt: skip
 

@@ -166,6 +166,10 @@ def test_the_list_of_options_changes_only_on_purpose():
         "report": ["--crops", "--out"],
         "inspect": ["--json", "--layers", "--no-layers"],
         "bench": ["--against", "--json", "--runs", "--seconds", "--size", "--threads", "--ticket"],
+        "serve": [
+            "--backend", "--host", "--max-megabytes", "--max-megapixels", "--port", "--queue", "--seconds", "--static-only",
+            "--threads", "--ticket", "--workers",
+        ],
         "data": [],
         "data list": [],
         "data check": ["--against"],

@@ -1,6 +1,5 @@
 """mirl serve."""
 
-import importlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,12 +38,13 @@ def serve(
     from mirl.serve.app import Settings, create_app
     from mirl.serve.run import available_workers, run
     from mirl.serve.shelf import Shelf, read_offers
+    from mirl.serve.site import files, write
 
-    site = importlib.import_module("mirl.serve.site")
     offers = read_offers(ticket)
     if static_only is not None:
-        site.write(static_only, offers)
+        for path in write(static_only, offers):
+            print(path)
         return
     settings = Settings(available_workers() if workers is None else workers, queue, seconds, max_megapixels, max_megabytes)
     keep_large_blocks()
-    run(create_app(Shelf(offers, backend, threads), settings, site.files()), host, port, seconds)
+    run(create_app(Shelf(offers, backend, threads), settings, files()), host, port, seconds)
