@@ -1,0 +1,180 @@
+/** The engine in this browser: one Worker a core, each with the ticket; the tiles of a photograph are spread over them. */
+import { wasmFile } from "./mirl.js";
+import { addSums, checkFinite, Tiling, toBytes } from "./tiles.js";
+
+const MOST_WORKERS = 4; // each may take up to 0.8 GB for a tile
+
+/** How many workers pay on this machine. */
+export function workerCount({ hardwareConcurrency = 1, deviceMemory = 8 } = navigator) {
+  return Math.max(1, Math.min(hardwareConcurrency, MOST_WORKERS, Math.floor(deviceMemory / 2)));
+}
+
+/** A Worker whose answers are promises. */
+class Hand {
+  constructor() {
+    this.waiting = new Map();
+    this.count = 0;
+    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.worker.addEventListener("message", ({ data: { number, value, error } }) => {
+      const { resolve, reject } = this.waiting.get(number);
+      this.waiting.delete(number);
+      if (error === undefined) resolve(value);
+      else reject(new Error(error));
+    });
+    this.worker.addEventListener("error", (event) => {
+      event.preventDefault();
+      this.fail(new Error("The engine stopped: this browser may be too old, or out of memory."));
+    });
+  }
+
+  /** @returns {Promise<any>} */
+  ask(action, given, transfer = []) {
+    return new Promise((resolve, reject) => {
+      this.waiting.set(++this.count, { resolve, reject });
+      this.worker.postMessage({ number: this.count, action, ...given }, transfer);
+    });
+  }
+
+  fail(error) {
+    this.worker.terminate();
+    this.waiting.forEach(({ reject }) => reject(error));
+    this.waiting.clear();
+    this.broken = true;
+  }
+}
+
+/** Restores one photograph at a time; a photograph that is cancelled costs its workers, and the next one new ones. */
+export class BrowserEngine {
+  /** @param {number} most workers */
+  constructor(most = workerCount()) {
+    this.most = most;
+    this.tickets = new Map();
+    /** @type {Hand[]} */
+    this.hands = [];
+    this.opened = "";
+  }
+
+  /** Fetch what is needed ahead of the first photograph, and open the ticket. */
+  async prepare(ticketUrl) {
+    await this.open(ticketUrl, 1);
+  }
+
+  /**
+   * Restore a picture at full strength.
+   * @param {ImageData} image
+   * @param {string} ticketUrl
+   * @param {{signal?: AbortSignal, onProgress?: (share: number) => void, tile?: number}} [options]
+   * @returns {Promise<ImageData>}
+   */
+  async restore(image, ticketUrl, { signal, onProgress = () => {}, tile } = {}) {
+    const stop = () => this.close(signal.reason);
+    signal?.throwIfAborted();
+    signal?.addEventListener("abort", stop);
+    try {
+      const { height, width } = image;
+      const [first] = await this.open(ticketUrl, 1);
+      signal?.throwIfAborted();
+      const tiling = new Tiling(height, width, tile ?? (await first.ask("choose", { height, width })));
+      const hands = await this.open(ticketUrl, Math.min(this.most, tiling.tiles.length));
+      signal?.throwIfAborted();
+      const restored = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
+      signal?.throwIfAborted();
+      checkFinite(restored);
+      const out = new ImageData(new Uint8ClampedArray(image.data), width, height);
+      toBytes(restored, out.data);
+      return out;
+    } finally {
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Have `count` workers with the ticket opened, and return them. */
+  async open(ticketUrl, count) {
+    if (this.opened !== ticketUrl || this.hands.some((hand) => hand.broken)) this.close(new Error("another ticket was opened"));
+    this.opened = ticketUrl;
+    const [module, ticket] = await Promise.all([this.load(), this.fetchTicket(ticketUrl)]);
+    while (this.opened === ticketUrl && this.hands.length < count) {
+      const hand = new Hand();
+      hand.ready = hand.ask("open", { module, ticket });
+      this.hands.push(hand);
+    }
+    const hands = this.hands.slice(0, count);
+    const [{ statisticsSize }] = await Promise.all(hands.map((hand) => hand.ready));
+    this.statisticsSize = statisticsSize;
+    return hands;
+  }
+
+  /** Stop all work. */
+  close(reason = new Error("stopped")) {
+    this.hands.forEach((hand) => hand.fail(reason));
+    this.hands = [];
+  }
+
+  load() {
+    this.module ??= fetchBytes(new URL(wasmFile(), import.meta.url)).then((bytes) => WebAssembly.compile(bytes));
+    this.module.catch(() => (this.module = undefined)); // the next photograph tries again
+    return this.module;
+  }
+
+  fetchTicket(url) {
+    if (!this.tickets.has(url)) this.tickets.set(url, fetchBytes(url));
+    this.tickets.get(url).catch(() => this.tickets.delete(url));
+    return this.tickets.get(url);
+  }
+}
+
+async function fetchBytes(url) {
+  let response;
+  try {
+    response = await fetch(url);
+  } catch {
+    throw new Error("The engine cannot be loaded: check the connection, then try again.");
+  }
+  if (!response.ok) throw new Error(`The engine cannot be loaded: the server answers ${response.status}.`);
+  return response.arrayBuffer();
+}
+
+/** As Restorer.mapTiles of mirl.js, with the same bits, but over several workers. */
+async function runTiles(hands, data, tiling, statisticsSize, onProgress) {
+  const { tiles, tileHeight: height, tileWidth: width } = tiling, count = tiles.length;
+  let done = 0;
+  const each = (action, shared, use) => spread(hands, tiles, async (hand, tile) => {
+    const part = tiling.take(data, tile, 4);
+    const answer = await hand.ask(action, { data: part, height, width, shared }, [part.buffer]);
+    onProgress(++done / (count === 1 ? 1 : 2 * count));
+    return answer;
+  }, use);
+  if (count === 1) {
+    let restored;
+    await each("forward", undefined, (answer) => (restored = answer));
+    return restored;
+  }
+  const total = new Float32Array(statisticsSize);
+  await each("sum", undefined, (answer) => addSums(total, answer));
+  const result = new Float32Array((data.length / 4) * 3);
+  await each("forward", { statistics: total, images: count }, (answer, tile) => tiling.add(result, tile, answer));
+  return result;
+}
+
+/**
+ * Do `work(hand, item)` for all items, whichever hand is free taking the next, and `use(answer, item)` in their order.
+ * Hands never run far ahead of what was used, as answers take memory.
+ */
+export async function spread(hands, items, work, use) {
+  const answers = new Map();
+  let next = 0, used = 0, wake = () => {};
+  let room = new Promise((resolve) => (wake = resolve));
+  await Promise.all(hands.map(async (hand) => {
+    while (next < items.length) {
+      const index = next++;
+      answers.set(index, await work(hand, items[index]));
+      for (; answers.has(used); used++) {
+        use(answers.get(used), items[used]);
+        answers.delete(used);
+        wake();
+        room = new Promise((resolve) => (wake = resolve));
+      }
+      while (next - used > 2 * hands.length) await room;
+    }
+  }));
+}
