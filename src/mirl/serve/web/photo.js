@@ -64,10 +64,10 @@ export async function decode(file, megapixels = MAX_MEGAPIXELS) {
   }
 }
 
-function contextOf(width, height) {
+function contextOf(width, height, alpha = true) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d", { colorSpace: "srgb", willReadFrequently: true });
+  const context = canvas.getContext("2d", { alpha, colorSpace: "srgb", willReadFrequently: true });
   if (!context) throw new Error("no canvas");
   return context;
 }
@@ -105,9 +105,9 @@ let webp; // whether this browser encodes it, asked once
  */
 export async function encode(pixels, type) {
   webp ??= (await toBlob(contextOf(1, 1).canvas, "image/webp")).type === "image/webp";
-  const context = contextOf(pixels.width, pixels.height);
+  const clear = isClear(pixels), context = contextOf(pixels.width, pixels.height, clear); // opaque: a file without alpha
   context.putImageData(pixels, 0, 0);
-  return toBlob(context.canvas, savedType(type, isClear(pixels), webp));
+  return toBlob(context.canvas, savedType(type, clear, webp));
 }
 
 function toBlob(canvas, type) {

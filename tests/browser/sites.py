@@ -1,0 +1,133 @@
+"""What the browser tests visit and drop: the real service, a plain web server with the static page, photographs."""
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, Playwright, expect
+
+from mirl.data.bundled import held_out_photos
+from mirl.degrade.tasks import TASKS
+
+SERVER_FOLDER = "gallery/restore"  # the static page lives below a path, as on GitHub Pages
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Start Debian's Chromium, or the one that CHROMIUM names; skip without one (.ci/run installs it)."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb"]
+    return playwright.chromium.launch(executable_path=found, args=quiet)
+
+
+@contextmanager
+def served(ticket: Path, *options: str) -> Iterator[str]:
+    """Run `mirl serve` and give its address."""
+    command = [sys.executable, "-m", "mirl", "serve", "--port", "0", "--ticket", str(ticket), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout
+    try:
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:"), address
+        yield f"{address}/"
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+@contextmanager
+def static(ticket: Path, folder: Path) -> Iterator[str]:
+    """Write the page with `mirl serve --static-only` and send it with Python's own web server, below a path."""
+    out = folder / SERVER_FOLDER
+    command = [sys.executable, "-m", "mirl", "serve", "--ticket", str(ticket), "--static-only", str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/{SERVER_FOLDER}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def photo(width: int = 481, height: int = 321, which: int = 0, task: str = "derain") -> Image.Image:
+    """A degraded photograph that no ticket was trained on."""
+    with Image.open(held_out_photos()[which]) as full:
+        shrunk = full.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    clean = np.asarray(shrunk, np.float32) / 255
+    degraded = TASKS[task].degrade(clean, np.random.default_rng(7))
+    return Image.fromarray(np.rint(degraded * 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, format, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def huge_png(side: int = 20_000) -> bytes:
+    """A PNG of 400 megapixels in some 50 kB."""
+    return encoded(Image.new("1", (side, side)), optimize=False)
+
+
+def drop(page: Page, **contents: bytes) -> None:
+    """Drop files on the stage as a hand does; `name__jpg` stands for name.jpg."""
+    files = [
+        {"name": name.replace("__", "."), "data": base64.b64encode(content).decode()} for name, content in contents.items()
+    ]
+    transfer = page.evaluate_handle(
+        """async (files) => {
+          const transfer = new DataTransfer(), types = { jpg: "image/jpeg", png: "image/png", webp: "image/webp" };
+          for (const { name, data } of files)
+            transfer.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name,
+              { type: types[name.split(".").pop()] ?? "" }));
+          return transfer;
+        }""",
+        files,
+    )
+    page.dispatch_event("#stage", "drop", {"dataTransfer": transfer})
+
+
+def row(page: Page, name: str):  # type: ignore[no-untyped-def]
+    """The list entry of a photograph."""
+    return page.locator("#queue li").filter(has=page.get_by_text(name, exact=True))
+
+
+def wait_done(page: Page, name: str, seconds: float = 60) -> None:
+    expect(row(page, name).locator(".state")).to_contain_text("Restored", timeout=1000 * seconds)
+
+
+def saved(page: Page, name: str) -> tuple[str, bytes]:
+    """Press Download and return the name and the bytes of what comes."""
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=f"Download: {name}", exact=True).click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def pixels(content: bytes) -> np.ndarray:
+    with Image.open(BytesIO(content)) as image:
+        return np.asarray(image).astype(int)
+
+
+def set_range(page: Page, selector: str, value: int) -> None:
+    page.locator(selector).fill(str(value))
