@@ -24,11 +24,18 @@ const chosen = () => tickets.find(({ name }) => name === one("ticket").value);
 /** @param {{default: string, tickets: import("./server.js").TicketFacts[]}} listed */
 function offer(listed) {
   tickets = listed.tickets;
-  one("ticket").replaceChildren(...tickets.map(({ name, tasks }) =>
-    new Option(tasks.length ? `${name}: ${tasks.join(", ")}` : name, name, false, name === listed.default)));
+  one("ticket").replaceChildren(...tickets.map((ticket) =>
+    new Option(titleOf(ticket), ticket.name, false, ticket.name === listed.default)));
   one("ticket").disabled = false;
   one("places").hidden = !restoring;
   onSettings();
+}
+
+/** Such as "small: rain, haze, noise". */
+function titleOf({ name, tasks }) {
+  const words = { derain: "rain", dehaze: "haze", web: "compression" };
+  const known = new Set(tasks.map((task) => (task.startsWith("denoise") ? "noise" : (words[task] ?? task))));
+  return known.size ? `${name}: ${[...known].join(", ")}` : name;
 }
 
 function noTickets(error) {
@@ -42,7 +49,7 @@ function onSettings() {
   one("ticket-size").textContent = `${(bytes / 1e6).toFixed(2)} MB, ${(100 * density).toPrecision(3)} % of the weights`;
   one("privacy").textContent = away ? "Photographs are sent to the server" : "Nothing leaves this device";
   one("privacy").classList.toggle("away", away);
-  one("places-help").textContent = away ? "The server keeps metadata, and no photograph." : "Works without a connection once loaded.";
+  one("places-help").textContent = away ? "Metadata is kept in the results. The server stores nothing." : "The processor of this device does the work.";
   if (!away) engine.prepare(url).catch(() => {}); // the first photograph will say it
 }
 
@@ -86,14 +93,20 @@ async function work(item, signal, onProgress) {
 
 function onChange(item) {
   list.update(item);
-  one("none").hidden = queue.items.length > 0;
-  one("download-all").disabled = !queue.items.some(({ state }) => state === "done");
+  onCount();
   if (["done", "failed", "cancelled"].includes(item.state)) say(`${item.name}: ${describe(item)}`);
   if (item === shown) item.state === "working" && item.progress !== null ? tell(item) : draw();
 }
 
+function onCount() {
+  one("none").hidden = queue.items.length > 0;
+  one("download-all").disabled = !queue.items.some(({ state }) => state === "done");
+  one("save").disabled = shown?.state !== "done";
+}
+
 function show(item) {
   shown = item;
+  onCount();
   list.mark(item);
   one("stage").classList.toggle("empty", !item);
   one("empty").hidden = Boolean(item);
@@ -158,8 +171,7 @@ function remove(item) {
   list.remove(item);
   pictures.drop(item);
   names.delete(item.name);
-  one("none").hidden = queue.items.length > 0;
-  one("download-all").disabled = !queue.items.some(({ state }) => state === "done");
+  onCount();
   say(`${item.name} removed`);
   if (item === shown) show(near);
 }
@@ -170,6 +182,7 @@ function listen() {
     add(one("files").files);
     one("files").value = "";
   });
+  one("save").addEventListener("click", () => download(shown));
   one("download-all").addEventListener("click", downloadAll);
   one("ticket").addEventListener("change", onSettings);
   one("places").addEventListener("change", onSettings);

@@ -1,4 +1,4 @@
-/** Files into pixels and back, as far as a canvas allows: docs/serve.md says what it cannot keep. */
+/** Files into pixels and back, as far as a canvas allows: docs/page.md says what it cannot keep. */
 import { readHeader } from "./header.js";
 import { savedType } from "./names.js";
 

@@ -62,9 +62,8 @@ export class Viewer {
 
   fit() {
     const { clientWidth: w, clientHeight: h } = this.stage;
-    if (!this.width || !w) return;
     this.fitted = true;
-    this.scale = Math.min(w / this.width, h / this.height, 2);
+    if (this.width && w) this.scale = Math.min(w / this.width, h / this.height, 2);
     this.x = (w - this.width * this.scale) / 2;
     this.y = (h - this.height * this.scale) / 2;
     this.place();
@@ -97,9 +96,11 @@ export class Viewer {
     this.y = keep(this.y, this.height * scale, h);
     this.picture.style.transform = `translate(${this.x}px, ${this.y}px) scale(${scale})`;
     this.picture.classList.toggle("large", scale >= 2 * this.onePixel);
-    one("zoom-now").textContent = `${Math.round(100 * scale * devicePixelRatio)} %`;
+    one("zoom-now").textContent = this.width ? `${Math.round(100 * scale * devicePixelRatio)} %` : "";
     const [left, right] = this.span(), at = left + ((right - left) * Number(this.range.value)) / 100;
-    this.divider.style.left = `${at}px`;
+    const top = Math.max(0, this.y), bottom = Math.min(h, this.y + this.height * scale);
+    Object.assign(this.divider.style, { left: `${at}px`, top: `${top}px`, height: `${bottom - top}px` });
+    this.stage.classList.toggle("fitted", this.fitted);
     this.layers[1].style.clipPath = this.both ? `inset(0 0 0 ${Math.max(0, (at - this.x) / scale)}px)` : "none";
   }
 
