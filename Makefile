@@ -49,6 +49,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/train.py --json results/train_speed.json
 	$(BIN)/python bench/stream.py --json results/stream_speed.json
 	$(BIN)/python bench/tiles.py --json results/tiles.json
+	$(BIN)/python bench/page.py --json results/page.json
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py

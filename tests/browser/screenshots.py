@@ -1,6 +1,6 @@
 """Take the pictures of the page in results/screenshots, with a real ticket, to be looked at.
 
-    python tests/browser/screenshots.py TICKET.mirl
+python tests/browser/screenshots.py TICKET.mirl
 """
 
 import io
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
-
 from sites import drop, encoded, launch, photo, row, served, wait_done
 
 OUT = Path(__file__).parents[2] / "results" / "screenshots"

@@ -39,7 +39,7 @@ function checkSize(width, height, megapixels) {
 }
 
 /**
- * Decode to sRGB pixels, turned upright.
+ * Decode to sRGB pixels; browsers turn them upright unasked.
  * @param {Blob} file
  * @param {number} megapixels the limit
  * @returns {Promise<ImageData>}
@@ -47,7 +47,7 @@ function checkSize(width, height, megapixels) {
 export async function decode(file, megapixels = MAX_MEGAPIXELS) {
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { imageOrientation: "from-image", premultiplyAlpha: "none" });
+    bitmap = await createImageBitmap(file, { premultiplyAlpha: "none" });
   } catch {
     throw new Refused("The photograph cannot be read: it is damaged, or of a format this browser does not know.");
   }
