@@ -3,9 +3,9 @@
     python bench/page.py [--runs 7] [--json results/page.json]
 
 A ticket of the network small (10 % of its weights kept, layer by layer, random values); a rainy PNG of 481x321 pixels; the
-service and headless Chromium on one machine, loopback between them. `seconds_cold`: from opening the page to "Restored", with
-all downloads. `seconds_next`: the same photograph once more in the same page. `levels` is the largest difference, of 255, of
-the PNG that is saved from what `mirl.restore` gives.
+service and headless Chromium on one machine with loopback between them. `seconds_cold`: from opening the page to "Restored",
+with all downloads. `seconds_next`: the same photograph once more in the same page. `levels` is the largest difference, in
+1/255, of the saved PNG from what `mirl.restore` gives.
 """
 
 import argparse
