@@ -453,6 +453,8 @@ def test_controls_keep_the_tickets_count_and_pass_the_audit(run: Path, controlle
             assert ticket.kept == ticket.total
         elif kind == "dense-small":
             assert ticket.kept == ticket.total <= kept
+        elif kind == "deeper":
+            assert ticket.density <= RunFolder(run).recipe().prune.keep / 2 < (ticket.kept + 1) / ticket.total
         else:
             assert ticket.kept == kept
 
@@ -472,8 +474,9 @@ def test_each_control_changes_what_its_name_says_and_nothing_else(run: Path, con
 
     for kind in ("reinit", "finetune", "lr-rewind", "partial-reset"):
         assert equal_masks(kind), kind
-    for kind in ("shuffle", "random", "oneshot"):
+    for kind in ("shuffle", "random", "oneshot", "deeper"):
         assert not equal_masks(kind), kind
+    assert all(not np.any(own["deeper"][n] & ~m) for n, m in masks.items())
     assert all(own["shuffle"][n].sum() == m.sum() for n, m in masks.items())
     assert any(own["random"][n].sum() != m.sum() for n, m in masks.items())
     changed = {n for n, h in begun(controlled["partial-reset"]).items() if h != ticket_start[n]}
@@ -527,10 +530,24 @@ def test_narrower_is_the_widest_that_fits():
     fitted = narrower(network, parameter_count(network) // 10)
     assert fitted.blocks == network.blocks
     assert parameter_count(fitted) <= parameter_count(network) // 10
-    wider = narrower(network, parameter_count(fitted) * 2)
+    wider = narrower(network, parameter_count(network) // 3)
     assert wider.width > fitted.width
     with pytest.raises(MirlError, match="keep more"):
         narrower(network, 10)
+
+
+def test_a_search_may_take_its_dense_level_from_a_run_that_prunes_otherwise(run: Path, mini_recipe: Recipe, tmp_path: Path):
+    by_cost = replace(mini_recipe, prune=replace(mini_recipe.prune, score="macs", depthwise=False))
+    assert search(by_cost, tmp_path / "macs", dense_from=run).finished
+    assert search(by_cost, tmp_path / "alone").finished
+    assert same_bytes(tmp_path / "macs", tmp_path / "alone") == []
+    audit = verify(tmp_path / "macs")
+    assert audit.ok, audit.problems
+    assert audit.finished
+    with pytest.raises(MirlError, match="seed"):
+        search(replace(by_cost, seed=1), tmp_path / "seed", dense_from=run)
+    with pytest.raises(MirlError, match=r"recipe\.json"):
+        search(by_cost, tmp_path / "nothing", dense_from=tmp_path)
 
 
 def test_no_clock_reaches_the_metrics(run: Path):

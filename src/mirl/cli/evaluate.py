@@ -33,7 +33,7 @@ def evaluate(
         data: Test folder in MIR-L's layout.
         ticket: Name of a shipped ticket, or a .mirl file.
         protocol: standard (full size, 8-bit output, Gaussian SSIM) or paper (as MIR-L measures).
-        tasks: Tasks to measure, such as denoise25 derain; all that have a set when left out.
+        tasks: Tasks to measure, such as denoise25 derain; all that have a set when left out. clean gives clean photos in.
         backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.
         threads: Processor threads; the backend's own number when left out.
         tile: Tile side in pixels; 0 restores each image at once.

@@ -18,7 +18,9 @@ from mirl.recipe import Normalise, Precision, Recipe, Scope, Score, TaskShare, n
 if TYPE_CHECKING:
     from mirl.ticket import Ticket
 
-Kind = Literal["reinit", "shuffle", "random", "oneshot", "dense", "dense-small", "finetune", "lr-rewind", "partial-reset"]
+Kind = Literal[
+    "reinit", "shuffle", "random", "oneshot", "deeper", "dense", "dense-small", "finetune", "lr-rewind", "partial-reset"
+]
 
 
 def search(
@@ -49,6 +51,7 @@ def search(
     time_limit: str | None = None,
     tensorboard: bool = False,
     skip_bad: bool = False,
+    dense_from: Path | None = None,
 ) -> None:
     """Find a winning ticket: train, prune the smallest weights, rewind, train again, until --keep is reached.
 
@@ -83,6 +86,7 @@ def search(
         time_limit: Stop at a safe point after this time, such as 90s, 9m or 2h.
         tensorboard: Write TensorBoard events into the run folder.
         skip_bad: Leave out files that cannot be used instead of stopping.
+        dense_from: Take the dense level of this run, whose recipe may differ in how it prunes alone, instead of training it.
     """
     chosen = _recipe(recipe, locals())
     from mirl.cli.progress import training_progress
@@ -91,7 +95,8 @@ def search(
     with training_progress() as progress:
         result = find(
             chosen, out, data, device=device, devices=devices, nodes=nodes, tensorboard=tensorboard, skip_bad=skip_bad,
-            checkpoint_seconds=checkpoint_seconds, time_limit_seconds=_seconds(time_limit), progress=progress,
+            checkpoint_seconds=checkpoint_seconds, time_limit_seconds=parse_seconds(time_limit), progress=progress,
+            dense_from=dense_from,
         )  # fmt: skip
     if not result.finished:
         _stopped(f"{out}: stopped at a safe point in level {result.level} of {result.levels - 1} after update {result.step}",
@@ -117,8 +122,9 @@ def control(
     Args:
         run: Run folder whose search has ended.
         kind: reinit (new initial values), shuffle (masks permuted in each layer), random (weights drawn from everywhere),
-            oneshot (all pruning at once), dense, dense-small (narrower, as many parameters), finetune and lr-rewind (weights
-            not rewound), partial-reset (MIR-L's: prompts and temperatures stay warm).
+            oneshot (all pruning at once), deeper (one level more, to half the density), dense, dense-small (narrower, as
+            many parameters), finetune and lr-rewind (weights not rewound), partial-reset (MIR-L's: prompts and
+            temperatures stay warm).
         seed: Seed of what the control draws.
         budget: Updates of one level, or of the whole search.
         data: Where the run's training data lie now, when they have moved.
@@ -134,7 +140,7 @@ def control(
     with training_progress() as progress:
         result = train_control(run, kind, data, seed=seed, budget=budget, device=device, tensorboard=tensorboard,
                                skip_bad=skip_bad,
-                               time_limit_seconds=_seconds(time_limit), progress=progress)  # fmt: skip
+                               time_limit_seconds=parse_seconds(time_limit), progress=progress)  # fmt: skip
     if not result.finished:
         _stopped(f"{result.run}: stopped at a safe point after update {result.step}", time_limit)
         return
@@ -257,7 +263,7 @@ def _stopped(where: str, time_limit: str | None) -> None:
     print(f"{where}; the same command goes on")
 
 
-def _seconds(text: str | None) -> float | None:
+def parse_seconds(text: str | None) -> float | None:
     """Read 90s, 9m or 2h."""
     if text is None:
         return None

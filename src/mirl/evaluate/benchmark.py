@@ -38,6 +38,10 @@ SUMMARY_SETS = {
 }
 
 
+CLEAN = Task("clean", "clean", lambda clean, rng: clean)
+MEASURED = {**TASKS, CLEAN.name: CLEAN}
+
+
 @dataclass(frozen=True)
 class ImageScore:
     """One image in one task: PSNR in dB (at most 100) and SSIM, also of the input; seconds to restore it."""
@@ -153,7 +157,9 @@ def evaluate(
     """Score `restore` (float32 (h, w, 3) in [0, 1] to the same size) on the sets under `data`.
 
     `tasks` are names of the registry, None means every task that has a set. "web", when asked for and
-    without a set of its own, is made from the clean photos of the denoising sets. `limit` takes the first
+    without a set of its own, is made from the clean photos of the denoising sets. "clean" is no task but a
+    question: those photos as they are go in, and the PSNR says how little is changed (the input's is 100).
+    `limit` takes the first
     images of each set. `progress` is called with images done, images in all and a label. Raises MirlError on
     an unknown task or protocol, a task without a set, data that cannot be read or paired (unless `skip_bad`),
     and a restorer that returns another size or a non-finite value.
@@ -188,16 +194,18 @@ def _plan(
     data: Path, tasks: Sequence[str] | None, limit: int | None, skip_bad: bool
 ) -> list[tuple[Task, str, tuple[Pair, ...]]]:
     """List (task, set name, pairs) in the order of the registry, whatever the order asked for."""
-    wanted = set(TASKS) if tasks is None else {task_named(name).name for name in tasks}
+    wanted = set(TASKS) if tasks is None else {name if name in MEASURED else task_named(name).name for name in tasks}
     if not wanted:
-        raise MirlError(f"no task to evaluate; expected some of {', '.join(TASKS)}")
-    kinds = {TASKS[name].kind for name in wanted} | ({"denoise"} if "web" in wanted else set())
+        raise MirlError(f"no task to evaluate; expected some of {', '.join(MEASURED)}")
+    from_clean = {MEASURED[name].kind for name in ("web", CLEAN.name)}
+    kinds = {MEASURED[name].kind for name in wanted} - {CLEAN.kind}
+    kinds |= {"denoise"} if from_clean & {MEASURED[name].kind for name in wanted} else set()
     found = [each for each in find_sets(data, kinds=sorted(kinds), skip_bad=skip_bad) if each.pairs]
     found.sort(key=lambda each: (each.kind, each.name))
     jobs = []
-    for task in (task for name, task in TASKS.items() if name in wanted):
+    for task in (task for name, task in MEASURED.items() if name in wanted):
         mine = [each for each in found if each.kind == task.kind]
-        if task.kind == "web" and tasks is not None and not mine:
+        if task.kind in from_clean and tasks is not None and not mine:
             mine = [each for each in found if each.kind == "denoise"]
         if tasks is not None and not mine:
             have = ", ".join(f"{each.kind}/{each.name}" for each in found) or "none that fits"

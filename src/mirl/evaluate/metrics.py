@@ -66,12 +66,13 @@ def check_images(restored: np.ndarray, clean: np.ndarray) -> None:
             raise MirlError(f"metrics expect floating-point images (h, w, 3), found {found}; convert to RGB")
     if restored.shape != clean.shape:
         raise MirlError(
-            f"cannot compare images of different sizes: {_size(restored)} against {_size(clean)}; "
+            f"cannot compare images of different sizes: {size_text(restored)} against {size_text(clean)}; "
             "expected the restored image to have the size of the clean one"
         )
 
 
-def _size(image: np.ndarray) -> str:
+def size_text(image: np.ndarray) -> str:
+    """Say an image's size as messages do: width x height."""
     return f"{image.shape[1]}x{image.shape[0]}"
 
 

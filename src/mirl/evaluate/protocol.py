@@ -15,7 +15,7 @@ import numpy as np
 from mirl.data.pairs import Pair
 from mirl.degrade.tasks import Task
 from mirl.errors import MirlError
-from mirl.evaluate.metrics import WINDOW_SIZES, Window
+from mirl.evaluate.metrics import WINDOW_SIZES, Window, size_text
 from mirl.image import quantise, read_pixels
 
 Noise = Literal["round", "floor"]
@@ -70,7 +70,7 @@ def load_pair(pair: Pair, task: Task, protocol: MetricProtocol) -> tuple[np.ndar
     degraded = None if pair.degraded is None else quantise(read_pixels(pair.degraded))
     if degraded is not None and degraded.shape != clean.shape:
         raise MirlError(
-            f"{pair.degraded} has {_size(degraded)} pixels and {pair.clean} has {_size(clean)}; "
+            f"{pair.degraded} has {size_text(degraded)} pixels and {pair.clean} has {size_text(clean)}; "
             "expected one size; repair the pair, or leave it out with --skip-bad"
         )
     clean = _crop(clean, protocol, pair.clean)
@@ -100,7 +100,7 @@ def _crop(image: np.ndarray, protocol: MetricProtocol, path: Path) -> np.ndarray
     smallest = max(protocol.crop, WINDOW_SIZES[protocol.window])
     if min(height, width) < smallest:
         raise MirlError(
-            f"{path} has {_size(image)} pixels; expected at least {smallest}x{smallest} in the protocol "
+            f"{path} has {size_text(image)} pixels; expected at least {smallest}x{smallest} in the protocol "
             f"{protocol.name}; use larger images, or leave it out with --skip-bad"
         )
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
@@ -109,7 +109,3 @@ def _crop(image: np.ndarray, protocol: MetricProtocol, path: Path) -> np.ndarray
 
 def _generator(stem: str, what: str) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(f"{stem}:{what}".encode()))
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"

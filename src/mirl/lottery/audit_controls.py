@@ -20,13 +20,13 @@ from mirl.lottery.audit import (
     trained,
 )
 from mirl.lottery.budget import Budget, budgeted, narrower
-from mirl.lottery.prune import Masks, dense_masks, describe_masks, initial_scales, plan_levels, scores, shrink_masks
+from mirl.lottery.prune import Masks, deeper_count, dense_masks, describe_masks, initial_scales, scores, shrink_masks
 from mirl.lottery.run import Arrays, TrainingFolder
 from mirl.recipe import Recipe
 
 _DENSE = ("dense", "dense-small")
 _FROM_INITIAL_VALUES = ("reinit", "dense-small")
-_REWOUND = ("shuffle", "random", "oneshot", "dense", "partial-reset")  # their start is the run's own rewind point
+_REWOUND = ("shuffle", "random", "oneshot", "deeper", "dense", "partial-reset")  # their start is the run's own rewind point
 _KINDS = (*_REWOUND, *_FROM_INITIAL_VALUES, "finetune", "lr-rewind")
 _NAME = re.compile(rf"({'|'.join(sorted(_KINDS, key=len, reverse=True))})(-total)?(?:-seed([1-9][0-9]*))?")
 
@@ -35,7 +35,7 @@ _NAME = re.compile(rf"({'|'.join(sorted(_KINDS, key=len, reverse=True))})(-total
 class Finished:
     """What controls begin from; each None when its file cannot be read.
 
-    `first` are the weights of level 0, `latest` those that the ticket's masks were taken from.
+    `first` are the weights of level 0, `latest` those that the ticket's masks were taken from, `final` the ticket's.
     """
 
     recipe: Recipe
@@ -44,6 +44,7 @@ class Finished:
     masks: Masks | None
     first: Arrays | None
     latest: Arrays | None
+    final: Arrays | None
 
 
 def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
@@ -97,14 +98,20 @@ def _recipe(run: Finished, kind: str, budget: Budget) -> Recipe:
 
 
 def _masks(audit: Audit, run: Finished, kind: str, where: str, masks: Masks) -> bool:
-    """Masks are the ticket's, or differ from it as the kind says; the count is always the ticket's."""
+    """Masks are the ticket's, or differ from it as the kind says; the count is the ticket's but for "deeper"."""
     ticket, file = run.masks or {}, f"{where}/mask.safetensors"
-    counts = count_kept(masks), count_kept(ticket)
-    counted = audit.require(counts[0] == counts[1], f"{file} keeps {counts[0]} weights, the ticket {counts[1]}")
-    if kind == "oneshot":
-        expected = audit.attempt(where, lambda: _oneshot(run))
+    network, prune = run.recipe.network, run.recipe.prune
+    kept, wanted = count_kept(masks), deeper_count(network, prune) if kind == "deeper" else count_kept(ticket)
+    what = "half the ticket's density is" if kind == "deeper" else "the ticket"
+    counted = audit.require(kept == wanted, f"{file} keeps {kept} weights, {what} {wanted}")
+    if kind in ("oneshot", "deeper"):
+        if kind == "oneshot":
+            weights, old, origin = run.first, dense_masks(network, prune), "what pruning level 0 at once keeps"
+        else:
+            weights, old, origin = run.final, ticket, "what pruning the ticket further keeps"
+        expected = audit.attempt(where, lambda: _pruned(run, weights, old, wanted))
         if expected is not None:
-            same_masks(audit, file, masks, expected, "what pruning level 0 at once keeps")
+            same_masks(audit, file, masks, expected, origin)
     elif kind not in ("shuffle", "random"):
         same_masks(audit, file, masks, ticket, "the ticket's mask")
     elif count_kept(ticket) < sum(mask.size for mask in ticket.values()):
@@ -116,13 +123,12 @@ def _masks(audit: Audit, run: Finished, kind: str, where: str, masks: Masks) -> 
     return counted
 
 
-def _oneshot(run: Finished) -> Masks | None:
-    """Prune the weights of level 0 to the ticket's count at once; None when they cannot be read."""
+def _pruned(run: Finished, weights: Arrays | None, masks: Masks, keep: int) -> Masks | None:
+    """Prune trained weights to a count at once; None when they cannot be read."""
     network, prune = run.recipe.network, run.recipe.prune
-    if run.start is None or run.first is None:
+    if run.start is None or weights is None:
         return None
-    ranking = scores(run.first, initial_scales(run.start, network, prune), network, prune)
-    return shrink_masks(dense_masks(network, prune), ranking, plan_levels(network, prune)[-1], prune)
+    return shrink_masks(masks, scores(weights, initial_scales(run.start, network, prune), network, prune), keep, prune)
 
 
 def _start(run: Finished, recipe: Recipe, kind: str, seed: int) -> Arrays | None:

@@ -16,7 +16,7 @@ import torch
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.lottery.budget import Budget, budgeted, narrower
-from mirl.lottery.prune import Masks, dense_masks, initial_scales, plan_levels, scores, shrink_masks
+from mirl.lottery.prune import Masks, deeper_count, dense_masks, initial_scales, plan_levels, scores, shrink_masks
 from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
 from mirl.lottery.search import Progress, SearchResult, make_setting, name_data, run_training, stop_switch
 from mirl.lottery.state import arrays_of
@@ -93,6 +93,14 @@ def oneshot(run: FinishedRun, seed: int) -> Control:
     return Control(run.recipe, start, shrink_masks(dense_masks(run.recipe.network, prune), ranking, keep, prune))
 
 
+def deeper(run: FinishedRun, seed: int) -> Control:
+    """One level further: the ticket's weights pruned to half its density, then the rewind."""
+    network, prune, start = run.recipe.network, run.recipe.prune, run.start()
+    ranking = scores(run.weights(run.last_level), initial_scales(start, network, prune), network, prune)
+    keep = deeper_count(network, prune)
+    return Control(run.recipe, start, shrink_masks(run.masks(), ranking, keep, prune))
+
+
 def dense(run: FinishedRun, seed: int) -> Control:
     """The dense network from the rewind point; with the total budget, what the search's updates buy without pruning."""
     return Control(run.recipe, run.start(), {})
@@ -132,6 +140,7 @@ CONTROLS: dict[str, Callable[[FinishedRun, int], Control]] = {
     "shuffle": shuffle,
     "random": random,
     "oneshot": oneshot,
+    "deeper": deeper,
     "dense": dense,
     "dense-small": dense_small,
     "finetune": finetune,

@@ -7,6 +7,7 @@ output layer at half the rate: MIR-L (arXiv 2510.14463, section 3).
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,11 @@ def plan_levels(network: NetworkConfig, prune: PruneConfig) -> list[int]:
                 f"--fraction {prune.fraction} needs more than {MAX_LEVELS} levels to reach {prune.keep}; raise it"
             )
     return counts
+
+
+def deeper_count(network: NetworkConfig, prune: PruneConfig) -> int:
+    """Return how many prunable weights are left at half the density of `prune.keep`. Raises what plan_levels does."""
+    return plan_levels(network, replace(prune, keep=prune.keep / 2))[-1]
 
 
 def initial_scales(start: Weights, network: NetworkConfig, prune: PruneConfig) -> dict[str, float]:

@@ -40,6 +40,7 @@ from mirl.lottery.prune import Masks
 from mirl.recipe import Recipe, recipe_from_dict, to_dict
 
 Arrays = dict[str, NDArray[Any]]
+BEFORE = "before-rewind-point"
 
 
 def hash_tensor(values: NDArray[Any]) -> str:
@@ -238,12 +239,8 @@ class RunFolder:
             os.close(handle)
 
 
-def _difference(run: RunFolder, recipe: Recipe, data: Mapping[str, str]) -> str:
-    """Name the first field in which the stored run and the asked one differ; empty when none does."""
-    stored = run.data()
-    if stored["fingerprint"] != data["fingerprint"]:
-        there, asked = (d["folder"] or "the bundled photographs" for d in (stored, data))
-        return f"data: {there} there, {asked} asked, and their files differ"
+def describe_difference(there: Recipe, asked: Recipe) -> str:
+    """Name the first field in which a stored recipe and the asked one differ; empty when none does."""
 
     def walk(there: Any, asked: Any, where: str) -> str:
         if isinstance(there, dict):
@@ -252,4 +249,13 @@ def _difference(run: RunFolder, recipe: Recipe, data: Mapping[str, str]) -> str:
                     return walk(there[name], asked[name], f"{where}.{name}")
         return f"{where.lstrip('.')}: {there!r} there, {asked!r} asked" if there != asked else ""
 
-    return walk(to_dict(run.recipe()), to_dict(recipe), "")
+    return walk(to_dict(there), to_dict(asked), "")
+
+
+def _difference(run: RunFolder, recipe: Recipe, data: Mapping[str, str]) -> str:
+    """Name the first difference between the stored run and the asked one, data included; empty when there is none."""
+    stored = run.data()
+    if stored["fingerprint"] != data["fingerprint"]:
+        there, asked = (d["folder"] or "the bundled photographs" for d in (stored, data))
+        return f"data: {there} there, {asked} asked, and their files differ"
+    return describe_difference(run.recipe(), recipe)

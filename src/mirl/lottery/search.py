@@ -5,6 +5,7 @@ for all-in-one restoration: MIR-L (arXiv 2510.14463), whose rewind left prompts 
 tensor.
 """
 
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -24,8 +24,7 @@ from mirl.data.patches import load_training_data, validation_examples
 from mirl.degrade.tasks import task_named
 from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
-from mirl.files import write_bytes
-from mirl.layers import parameters
+from mirl.files import make_folder, write_bytes
 from mirl.lottery.prune import (
     Masks,
     dense_masks,
@@ -36,7 +35,17 @@ from mirl.lottery.prune import (
     scores,
     shrink_masks,
 )  # fmt: skip
-from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks
+from mirl.lottery.run import (
+    BEFORE,
+    Arrays,
+    RunFolder,
+    TrainingFolder,
+    describe_difference,
+    hash_state,
+    load_arrays,
+    load_masks,
+    save_masks,
+)
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Listener, Setting, Stopped, train
 from mirl.network.promptir import PromptIR, initialise
@@ -77,10 +86,12 @@ def search(
     progress: Progress | None = None,
     tensorboard: bool = False,
     skip_bad: bool = False,
+    dense_from: Path | None = None,
 ) -> SearchResult:
     """Find a ticket: fill the run folder `run` level by level, or go on with what is there.
 
     `data` is a folder in MIR-L's layout, None the bundled photographs; `skip_bad` leaves out files that cannot be used.
+    `dense_from` is a run whose recipe differs in `prune` alone: its dense level, which no pruning touches, is taken over.
     Stops at a safe point after `time_limit_seconds` or on SIGINT or SIGTERM; the same call goes on. A kill -9 costs at most
     `checkpoint_seconds`. Raises MirlError on bad data, on a run folder of another recipe, and on a non-finite loss.
     """
@@ -98,6 +109,8 @@ def search(
             if unused := _unused_kinds(recipe, data):
                 progress.warn(f"no task of the recipe takes what is in {', '.join(unused)}; --tasks names the tasks")
             folder.begin(recipe, described)  # only now: a run begins once its data could be read
+            if dense_from is not None and not folder.level(0).done:
+                _adopt_dense(recipe, folder, described, RunFolder(Path(dense_from)))
             level = 0
             try:
                 start = _start(recipe, folder, setting)
@@ -110,7 +123,8 @@ def search(
                     if level:
                         masks = _prune(recipe, folder, level, masks, start, keep)
                         _report_empty(masks, progress)
-                    progress.describe(f"level {level} of {len(plan) - 1}, density {density(recipe, masks):.1%}")
+                    density = describe_masks(recipe.network, recipe.prune, masks)["density"]
+                    progress.describe(f"level {level} of {len(plan) - 1}, density {density:.1%}")
                     run_training(recipe, place, start, masks, setting, {"level": level}, first_step=recipe.rewind_step)
             except Stopped as stopped:
                 return SearchResult(folder.path, False, len(plan), level, stopped.step)
@@ -145,12 +159,6 @@ def run_training(
         place.finish(record)
     setting.fabric.barrier()
     return record
-
-
-def density(recipe: Recipe, masks: Masks) -> float:
-    """Kept parameters over all trainable parameters."""
-    total = sum(p.size for p in parameters(recipe.network))
-    return 1 - sum(int(m.size - np.count_nonzero(m)) for m in masks.values()) / total
 
 
 def make_setting(
@@ -213,7 +221,7 @@ def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
     initialise(network, torch.Generator().manual_seed(recipe.seed))
     state = arrays_of(network)
     if recipe.rewind_step:
-        place = TrainingFolder(folder.path / "before-rewind-point")
+        place = TrainingFolder(folder.path / BEFORE)
         raw = replace(recipe, train=replace(recipe.train, ema_decay=0.0))
         state, _ = train(raw, place, state, {}, setting, last_step=recipe.rewind_step)
         place.checkpoint.unlink(missing_ok=True)
@@ -221,6 +229,30 @@ def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
         folder.save_start(state)
     setting.fabric.barrier()
     return folder.load_start()
+
+
+def _adopt_dense(recipe: Recipe, folder: RunFolder, described: dict[str, str], source: RunFolder) -> None:
+    """Copy rewind point and dense level of a run that differs in `prune` alone; raises MirlError for any other."""
+    theirs = replace(source.recipe(), prune=recipe.prune)
+    if difference := describe_difference(theirs, recipe):
+        raise MirlError(f"{source.path} is no run to take the dense level from: {difference}; only how it prunes may differ")
+    if source.data()["fingerprint"] != described["fingerprint"]:
+        raise MirlError(f"{source.path} was trained on other data; its dense level cannot be taken")
+    if not source.level(0).done:
+        raise MirlError(f"{source.path} has not finished its dense level yet; let it go on first")
+    place, dense = folder.level(0), source.level(0)
+    place.checkpoint.unlink(missing_ok=True)
+    if recipe.rewind_step:
+        shutil.copytree(source.path / BEFORE, folder.path / BEFORE, dirs_exist_ok=True)
+    folder.save_start(source.load_start())
+    make_folder(place.path)
+    for name in ("rewound", "metrics", "weights"):
+        shutil.copyfile(getattr(dense, name), getattr(place, name))
+    masks = dense_masks(recipe.network, recipe.prune)
+    save_masks(place.mask, masks)
+    record = dense.record() | describe_masks(recipe.network, recipe.prune, masks) | {"recipe": to_dict(recipe)}
+    write_ticket(_ticket(recipe, place, record), place.ticket)
+    place.finish(record)
 
 
 def _prune(recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: Arrays, keep: int) -> Masks:

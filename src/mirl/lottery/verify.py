@@ -30,7 +30,7 @@ from mirl.lottery.audit import (
 )
 from mirl.lottery.audit_controls import Finished, audit_control
 from mirl.lottery.prune import Masks, dense_masks, describe_masks, initial_scales, plan_levels, scores, shrink_masks
-from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state
+from mirl.lottery.run import BEFORE, Arrays, RunFolder, TrainingFolder, hash_state
 from mirl.recipe import Recipe, recipe_from_dict
 from mirl.ticket import read_ticket
 
@@ -75,7 +75,7 @@ def verify_run(path: Path) -> Audit:
         )
         audit.require(top == own, f"ticket.mirl is not the ticket of {final.path.name}")
     latest = before.weights if len(plan) == 1 else previous.weights
-    finished = Finished(recipe, len(plan), start, before.masks, first, latest)
+    finished = Finished(recipe, len(plan), start, before.masks, first, latest, before.weights)
     for place in _controls(run):
         audit_control(audit, finished, place)
     return audit
@@ -135,7 +135,7 @@ def _start(audit: Audit, run: RunFolder, recipe: Recipe) -> Arrays | None:
         audit.notes.append("torch is not installed: not checked whether the initial values are those of the recipe's seed")
     if recipe.rewind_step:
         raw = replace(recipe, train=replace(recipe.train, ema_decay=0.0))
-        place = TrainingFolder(run.path / "before-rewind-point")
+        place = TrainingFolder(run.path / BEFORE)
         training = Training(place, place.path.name, raw, 0, recipe.rewind_step)
         read_masks(audit, f"{place.path.name}/mask.safetensors", place.mask, {})
         if drawn is not None:
@@ -145,7 +145,7 @@ def _start(audit: Audit, run: RunFolder, recipe: Recipe) -> Arrays | None:
         if drawn is None:
             audit.require(place.weights.exists(), f"{place.path.name}/weights.safetensors is missing")
     for name in sorted(drawn or {}):
-        origin = "before-rewind-point/weights.safetensors" if recipe.rewind_step else f"seed {recipe.seed}"
+        origin = f"{BEFORE}/weights.safetensors" if recipe.rewind_step else f"seed {recipe.seed}"
         same = drawn is not None and np.array_equal(start[name], drawn[name])
         audit.require(same, f"start.safetensors: {name} is not that of {origin}")
     return start

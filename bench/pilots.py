@@ -1,0 +1,33 @@
+"""The pilots of the recipe small: short dense trainings, one choice changed at a time, judged on the validation images.
+
+Their table is results/evidence/pilots.json; `bench/evidence.py` trains them, about four minutes each on two CPU cores.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from mirl.recipe import NetworkConfig, PruneConfig, Recipe, TaskShare, TrainConfig, small
+
+STEPS = 600
+DEEP = NetworkConfig(
+    width=12, blocks=(1, 2, 3, 4), refinement_blocks=1, heads=(1, 2, 4, 4), expansion=2.0, prompts=5,
+    prompt_widths=(8, 16, 32), prompt_sizes=(16, 16, 8),
+)  # fmt: skip
+
+
+def pilot(network: NetworkConfig | None = None, rain: float = 4.0, **changes: Any) -> Recipe:
+    """The recipe small, densely and for STEPS updates, with one thing changed."""
+    recipe = small()
+    train: TrainConfig = replace(recipe.train, steps=STEPS, warmup_steps=50, ema_decay=0.99, validate_every=0, **changes)
+    tasks = tuple(TaskShare("derain", rain) if share.task == "derain" else share for share in recipe.tasks)
+    return Recipe("pilot", network or recipe.network, train, PruneConfig(keep=1.0), tasks)
+
+
+PILOTS = {
+    "small": pilot(),
+    "rate-1e-3": pilot(learning_rate=1e-3),
+    "rate-4e-3": pilot(learning_rate=4e-3),
+    "deep": pilot(network=DEEP),
+    "rain-2": pilot(rain=2.0),
+    "batch-4": pilot(batch=4),
+}

@@ -1,0 +1,65 @@
+"""The pipeline of the evidence, whole, with a network that trains in milliseconds."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import mini_data
+from mirl.lottery.run import RunFolder
+from mirl.lottery.verify import verify
+from mirl.recipe import Recipe, TrainConfig
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+import evidence
+
+
+@pytest.fixture
+def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> evidence.Places:
+    monkeypatch.setattr(evidence, "small", lambda: mini_recipe)
+    pilot = replace(mini_recipe, train=TrainConfig(steps=2, batch=2, patch=16), prune=replace(mini_recipe.prune, keep=1.0))
+    monkeypatch.setattr(evidence, "PILOTS", {"first": pilot})
+    tests = tmp_path / "tests"
+    for kind, suffix in (("derain", "rainy"), ("dehaze", "hazy")):
+        for side, name in (("input", f"a_{suffix}.png"), ("target", "a_gt.png")):
+            folder = tests / kind / "SET" / side
+            folder.mkdir(parents=True)
+            Image.new("RGB", (24, 20), "teal").save(folder / name)
+    (tests / "denoise" / "SET").mkdir(parents=True)
+    Image.new("RGB", (24, 20), "teal").save(tests / "denoise" / "SET" / "a.png")
+    return evidence.Places(mini_data(), tests, tmp_path / "runs", tmp_path / "results", "cpu")
+
+
+def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidence.Places, tmp_path: Path, capsys):
+    evidence.advance(places, evidence.time.monotonic() - 1, "")
+    assert "time is up before: pilots/first: search" in capsys.readouterr().out
+    first = next(step for step in evidence.steps(places))
+    assert not first.work(0.0), "one update, then stopped at a safe point"
+    evidence.advance(places, None, "small: search")
+    shutil.move(places.runs, tmp_path / "moved")  # a copied folder of runs goes on
+    places = replace(places, runs=tmp_path / "moved")
+    evidence.advance(places, None, "")
+    assert "all steps are done" in capsys.readouterr().out
+    assert all(step.done() for step in evidence.steps(places))
+    for name, controls in (("small", len(evidence.CONTROLS)), ("small-macs", 0), ("small-seed1", 1)):
+        audit = verify(places.runs / name)
+        assert audit.ok, audit.problems
+        assert audit.finished
+        assert len(audit.controls) == controls
+    names = {path.name for path in (places.results / "scores").glob("*.json")}
+    assert {"small-level-00-standard.json", "small-level-00-paper.json", "small-reinit-standard.json"} <= names
+    assert "small-macs-level-00-standard.json" not in names, "its dense level is that of small"
+    scores = json.loads((places.results / "scores" / "small-level-00-standard.json").read_text())
+    assert {row["task"] for row in scores["rows"]} == set(evidence.MEASURED)
+    assert scores["figures"]["density"] == 1.0
+    (pilot,) = json.loads((places.results / "pilots.json").read_text())["rows"]
+    assert pilot["steps"] == 2
+    assert set(pilot["validation_psnr"]) == {"denoise25", "derain", "dehaze"}
+    record = places.results / "runs" / "small" / "level-01" / "level.json"
+    assert record.read_bytes() == (RunFolder(places.runs / "small").level(1).path / "level.json").read_bytes()
+    assert not list(places.results.rglob("*.safetensors"))
