@@ -46,6 +46,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("partial-reset", 0, "level"),
     ("dense", 0, "total"),
 )
+SHORT_STEPS, SHORT_CONTROLS = 1300, 3
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,18 @@ def steps(places: Places) -> Iterator[Step]:
     """All work, the most telling first."""
     for name, recipe in PILOTS.items():
         yield search_step(places, f"pilots/{name}", recipe)
+    yield from run_steps(places, "short", shorter(small()), CONTROLS[:SHORT_CONTROLS])
     yield from run_steps(places, "small", small(), CONTROLS)
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
+
+
+def shorter(recipe: Recipe) -> Recipe:
+    """The whole search with few updates, as `mirl search --recipe small --steps 1300` makes it: a first look."""
+    steps = min(SHORT_STEPS, recipe.train.steps)
+    warmup = recipe.train.warmup_steps * steps // recipe.train.steps
+    return replace(recipe, train=replace(recipe.train, steps=steps, warmup_steps=warmup))
 
 
 def run_steps(

@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 from conftest import mini_data
+from mirl.errors import MirlError
+from mirl.evaluate.evidence import COLUMNS, Scored, verdict, write_results
+from mirl.evaluate.runs import Level, Run
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
 from mirl.recipe import Recipe, TrainConfig
@@ -46,7 +49,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     evidence.advance(places, None, "")
     assert "all steps are done" in capsys.readouterr().out
     assert all(step.done() for step in evidence.steps(places))
-    for name, controls in (("small", len(evidence.CONTROLS)), ("small-macs", 0), ("small-seed1", 1)):
+    for name, controls in (("short", 3), ("small", len(evidence.CONTROLS)), ("small-macs", 0), ("small-seed1", 1)):
         audit = verify(places.runs / name)
         assert audit.ok, audit.problems
         assert audit.finished
@@ -63,3 +66,46 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     record = places.results / "runs" / "small" / "level-01" / "level.json"
     assert record.read_bytes() == (RunFolder(places.runs / "small").level(1).path / "level.json").read_bytes()
     assert not list(places.results.rglob("*.safetensors"))
+    page = tmp_path / "page.md"
+    files = write_results(places.results, page, "the command")
+    assert all(file.stat().st_size for file in files)
+    text = page.read_text()
+    for name, controls in (("short", 3), ("small", 6), ("small-macs", 0), ("small-seed1", 1)):
+        (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]
+        assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
+        assert ("No control of its size" in part) == (controls == 0)
+    assert text.count("](page-files/") == len([f for f in files if f.suffix == ".svg"])
+
+
+def scores_of(places: evidence.Places, name: str, level: int) -> dict[str, float]:
+    value = json.loads((places.results / "scores" / f"{name}-level-{level:02d}-standard.json").read_text())
+    return {row["task"]: row["psnr"] for row in value["rows"]}
+
+
+def test_the_verdict_follows_from_the_scores():
+    def scored(place: str, density: float, psnr: float) -> Scored:
+        scores = dict.fromkeys(COLUMNS, psnr)
+        return Scored("r", place, density, {"density": density}, scores, dict.fromkeys(COLUMNS, 20.0), ())
+
+    levels = [scored("level-00", 1.0, 30.0), scored("level-01", 0.1, 30.5)]
+    run = make_run()
+    assert "beats its dense network: +0.50 dB" in verdict(run, levels)
+    assert "loses to its dense network: -11.00 dB" in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
+    assert "Worse than left alone: noise 15, noise 25" in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
+    assert "a winning ticket" in verdict(run, [*levels, scored("reinit", 0.1, 29.0)])
+    assert "not shown to be a winning ticket" in verdict(
+        run, [*levels, scored("reinit", 0.1, 29.0), scored("oneshot", 0.1, 31.0)]
+    )
+    assert "no measured ticket" in verdict(run, levels[:1])
+
+
+def make_run() -> Run:
+    level = Level("0", 0, 1.0, 1.0, 10, 10, 5, 1.0, {}, {}, (), ())
+    return Run("r", {"recipe": {"seed": 0}}, (level, replace(level, name="1", number=1, density=0.1)), (), 0.1)
+
+
+def test_bad_folders_of_evidence_are_one_error(tmp_path: Path):
+    with pytest.raises(MirlError, match="holds no runs"):
+        write_results(tmp_path, tmp_path / "page.md", "c")
+    with pytest.raises(MirlError, match="Markdown"):
+        write_results(tmp_path, tmp_path / "page.html", "c")

@@ -77,16 +77,26 @@ def report(
     runs: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
     crops: int = 2,
+    evidence: Path | None = None,
 ) -> None:
     """Write one self-contained HTML page about run folders: PSNR against density, controls, layers, crops.
 
     Args:
         runs: Run folders made by mirl search.
         out: The page; plots (SVG) and numbers (CSV) are written into a folder beside it.
+        evidence: Instead of runs: the folder of records and scores that `make evidence` made. The page is then Markdown.
         crops: Validation pictures of each task to show, restored by the dense level and by the ticket; 0 shows none.
     """
     from mirl.evaluate.report import write_report
 
+    if evidence is not None:
+        from mirl.evaluate.evidence import write_results
+
+        if runs:
+            raise MirlError(f"--evidence takes no run folders beside it, found {runs[0]}; leave them out")
+        for path in write_results(evidence, out, f"mirl report --evidence {evidence} -o {out}"):
+            print(path)
+        return
     if not runs:
         raise MirlError("no run folder given; expected at least one made by `mirl search`")
     if crops < 0:
