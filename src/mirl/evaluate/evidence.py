@@ -94,9 +94,9 @@ def read_scores(folder: Path, totals: dict[str, int]) -> list[Scored]:
         if run not in totals:
             raise MirlError(f"{file} is of the run {run}, which has no records; expected one of {', '.join(totals)}")
         images = tuple(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
-        columns = [{name: _column(value["rows"], name, key) for name in COLUMNS} for key in ("psnr", "input_psnr")]
+        psnr, of_input = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in ("psnr", "input_psnr"))
         density = value["figures"]["nonzero"] / totals[run]
-        scored.append(Scored(run, place, density, value["figures"], *columns, images))
+        scored.append(Scored(run, place, density, value["figures"], psnr, of_input, images))
     return scored
 
 
@@ -189,8 +189,8 @@ def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
         median = statistics.median(gain for gain, _ in gains) if gains else 0.0
         named = ", ".join(f"{image} {gain:+.2f}" for gain, image in gains[:WORST])
         rows.append([head, str(len(gains)), str(harmed), f"{median:+.2f}", f"{gains[-1][0]:+.2f}" if gains else "", named])
-    head = ["task", "images", "harmed", "median gain dB", "best", "worst images"]
-    return ["Gain of the ticket over the input, image by image:", "", *table(head, rows)]
+    heads = ["task", "images", "harmed", "median gain dB", "best", "worst images"]
+    return ["Gain of the ticket over the input, image by image:", "", *table(heads, rows)]
 
 
 def _cost_table(trained: dict[str, Level]) -> list[str]:
