@@ -1,4 +1,4 @@
-# make setup | demo | test | check | sanitize | wasm | bench | docs | clean. Every target does its own set-up: Python 3.11 or later, pip and make.
+# make setup | demo | test | check | sanitize | wasm | bench | evidence | docs | clean. Every target does its own set-up: Python 3.11 or later, pip and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 2147483647
 export GOMP_SPINCOUNT := 2000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check sanitize wasm bench docs clean
+.PHONY: setup demo test check sanitize wasm bench evidence docs clean
 
 setup: $(STAMP)
 
@@ -43,13 +43,22 @@ wasm: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/density.py
+	$(BIN)/python bench/sizes.py
 	$(BIN)/python bench/load.py
 	$(BIN)/python bench/cost.py
 	$(BIN)/python bench/wasm.py
 	$(BIN)/python bench/train.py --json results/train_speed.json
 	$(BIN)/python bench/stream.py --json results/stream_speed.json
 	$(BIN)/python bench/tiles.py --json results/tiles.json
+	$(BIN)/python bench/serve.py
 	$(BIN)/python bench/page.py --json results/page.json
+
+# Goes on with the trainings behind docs/results.md; TIME=30m is a window, without it to the end.
+DATA ?= ../shared/data/train
+TESTS ?= ../shared/data/test
+evidence: $(STAMP)
+	$(BIN)/python bench/evidence.py --data $(DATA) --tests $(TESTS) $(if $(TIME),--time-limit $(TIME))
+	$(BIN)/mirl report --evidence results/evidence -o docs/results.md
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py
