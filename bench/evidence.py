@@ -24,6 +24,7 @@ from mirl.cli.progress import training_progress
 from mirl.data.pairs import fingerprint
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.evaluate.benchmark import evaluate
+from mirl.evaluate.crops import write_strips
 from mirl.evaluate.speed import machine
 from mirl.files import make_folder, write_json
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
@@ -46,6 +47,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("partial-reset", 0, "level"),
     ("dense", 0, "total"),
 )
+PICTURED = ("denoise25", "derain", "dehaze")
 SHORT_STEPS, SHORT_CONTROLS = 1300, 3
 
 
@@ -96,6 +98,8 @@ def run_steps(
     levels = len(list(folder.path.glob("level-*/level.json")))
     for level in range(1 if dense_from else 0, levels):
         yield from score_step(places, name, folder.level(level))
+    if levels > 1 and controls:
+        yield crops_step(places, name, folder, levels - 1)
     for kind, seed, budget in controls:
         place = folder.control(kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else ""))
         yield Step(
@@ -161,6 +165,17 @@ def measure_ticket(
         "figures": {key: figures[key] for key in FIGURES}, "command": command, "machine": machine(),
     })  # fmt: skip
     return True
+
+
+def crops_step(places: Places, name: str, run: RunFolder, last: int) -> Step:
+    """Pictures of the dense level and the last one, once the search has ended."""
+    folder = places.results / "crops" / name
+
+    def work(seconds: float | None) -> bool:
+        write_strips(*(read_ticket(run.level(level).ticket) for level in (0, last)), PICTURED, folder)
+        return True
+
+    return Step(f"{name}: crops", lambda: not run.ticket.exists() or (folder / "crops.json").exists(), work)
 
 
 def publish(places: Places) -> None:

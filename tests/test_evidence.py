@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from PIL import Image
 
 from conftest import mini_data
 from mirl.errors import MirlError
+from mirl.evaluate.crops import GAP, RANKS
 from mirl.evaluate.evidence import COLUMNS, Scored, verdict, write_results
+from mirl.evaluate.page import CROP
 from mirl.evaluate.runs import Level, Run
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
@@ -74,6 +77,14 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]
         assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
         assert ("No control of its size" in part) == (controls == 0)
+    strips = json.loads((places.results / "crops" / "short" / "crops.json").read_text())
+    assert {(strip["task"], strip["rank"]) for strip in strips} == set(product(evidence.PICTURED, RANKS))
+    gains = {(strip["task"], strip["rank"]): strip["ticket"] - strip["degraded"] for strip in strips}
+    for task in evidence.PICTURED:
+        assert gains[task, "best"] >= gains[task, "median"] >= gains[task, "worst"]
+    with Image.open(places.results / "crops" / "short" / strips[0]["file"]) as picture:
+        assert picture.size == (4 * CROP + 3 * GAP, CROP)
+    assert f"](results/crops/short/{strips[0]['file']})" in text
     assert text.count("](page-files/") == len([f for f in files if f.suffix == ".svg"])
 
 

@@ -2,6 +2,7 @@
 
     FOLDER/runs/NAME/...        records of the runs: recipe.json, level.json, control.json, metrics.jsonl (no weights)
     FOLDER/scores/NAME-PLACE-PROTOCOL.json, .csv   a ticket on the test sets, by set and by image
+    FOLDER/crops/NAME/          pictures of a run (may be missing)
     FOLDER/pilots.json          short trainings by which the recipe was chosen (may be missing)
     FOLDER/../peers.json        other programs on the same test sets (may be missing)
 
@@ -10,6 +11,7 @@ Every number on the page comes from these files; the verdict is computed.
 
 import csv
 import io
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -74,7 +76,7 @@ def write_results(folder: Path, page: Path, command: str) -> list[Path]:
     lines = ["# Results", "", f"Made by `{command}` from the files in `{folder.name}`; `make evidence` makes those.", ""]
     for run in runs:
         mine = [each for each in scored if each.run == run.label]
-        lines += _run_part(run, mine, files)
+        lines += _run_part(run, mine, files) + _crops_part(folder / "crops" / run.label, page)
     lines += _peers_part(folder.parent / "peers.json", runs, scored)
     lines += _pilots_part(folder / "pilots.json")
     for name, text in files.items():
@@ -191,6 +193,22 @@ def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
         rows.append([head, str(len(gains)), str(harmed), f"{median:+.2f}", f"{gains[-1][0]:+.2f}" if gains else "", named])
     heads = ["task", "images", "harmed", "median gain dB", "best", "worst images"]
     return ["Gain of the ticket over the input, image by image:", "", *table(heads, rows)]
+
+
+def _crops_part(folder: Path, page: Path) -> list[str]:
+    """The crops of a run, where they were made, under what they show."""
+    if not (folder / "crops.json").exists():
+        return []
+    where = os.path.relpath(folder, page.parent)
+    lines = [
+        "Free photographs that never trained anything, 1:1: degraded, dense level, ticket, clean; PSNR of the whole.",
+        "",
+    ]
+    for strip in read_json(folder / "crops.json", "the list of crops", list):
+        scores = ", ".join(f"{name} {strip[name]:.2f}" for name in ("degraded", "dense", "ticket"))
+        lines += [f"{strip['task']}, {strip['rank']} of the held-out photographs ({strip['photo']}): {scores} dB", ""]
+        lines += [f"![{strip['task']}, {strip['rank']}: degraded, dense, ticket, clean]({where}/{strip['file']})", ""]
+    return lines
 
 
 def _cost_table(trained: dict[str, Level]) -> list[str]:
