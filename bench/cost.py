@@ -4,7 +4,7 @@
 
 Initial weights with random norms (`bench/patterns.py`), pruned at once: scope x score x normalise x depthwise filters
 pruned or kept. In the scope of a layer neither score nor normalise changes what is kept, so it has one row for each. No
-tensor falls below 1 % (the recipe small's `min_layer_density`): the score macs would empty layers at full resolution, and a
+tensor falls below 1 %: the score macs would empty layers at full resolution, and a
 network without them costs nothing and does nothing. All tickets of a network restore the same image in turns. Writes
 OUT.json and OUT.csv; `relative_time` is to the row of the recipes' defaults.
 """

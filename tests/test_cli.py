@@ -148,8 +148,8 @@ def test_the_list_of_options_changes_only_on_purpose():
             "--tile",
         ],
         "search": [
-            "--batch", "--checkpoint-seconds", "--compile", "--data", "--device", "--devices", "--fraction", "--keep",
-            "--learning-rate", "--min-layer-density", "--no-compile", "--no-prune-depthwise", "--no-prune-prompts",
+            "--batch", "--checkpoint-seconds", "--compile", "--data", "--dense-from", "--device", "--devices", "--fraction",
+            "--keep", "--learning-rate", "--min-layer-density", "--no-compile", "--no-prune-depthwise", "--no-prune-prompts",
             "--no-skip-bad", "--no-tensorboard", "--nodes", "--normalise", "--out", "--patch", "--precision",
             "--prune-depthwise", "--prune-prompts", "--recipe", "--rewind-step", "--scope", "--score", "--seed",
             "--skip-bad", "--steps", "--tasks", "--tensorboard", "--time-limit",
@@ -163,7 +163,7 @@ def test_the_list_of_options_changes_only_on_purpose():
             "--backend", "--csv", "--data", "--json", "--limit", "--no-skip-bad", "--protocol", "--skip-bad", "--tasks",
             "--threads", "--ticket", "--tile",
         ],
-        "report": ["--crops", "--out"],
+        "report": ["--crops", "--evidence", "--out"],
         "inspect": ["--json", "--layers", "--no-layers"],
         "bench": ["--against", "--json", "--runs", "--seconds", "--size", "--threads", "--ticket"],
         "serve": [

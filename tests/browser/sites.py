@@ -28,6 +28,8 @@ def launch(playwright: Playwright) -> Browser:
     """Start Debian's Chromium, or the one that CHROMIUM names; skip without one (.ci/run installs it)."""
     found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if not found:
+        if os.environ.get("MIRL_NEED_BROWSER"):
+            pytest.fail("no Chromium, and MIRL_NEED_BROWSER asks for one: apt-get install chromium, or set CHROMIUM")
         pytest.skip("needs Chromium: apt-get install chromium")
     quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb"]
     return playwright.chromium.launch(executable_path=found, args=quiet)

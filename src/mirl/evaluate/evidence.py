@@ -91,10 +91,10 @@ def read_scores(folder: Path, totals: dict[str, int]) -> list[Scored]:
     for file in sorted(folder.glob("*-standard.json")):
         label = file.name.removesuffix("-standard.json")
         value = read_json(file, "the scores of a ticket", dict)
-        place = "level-" + label.rsplit("-level-", 1)[1] if "-level-" in label else label.split("-", 1)[1]
-        run = label.removesuffix("-" + place)
-        if run not in totals:
-            raise MirlError(f"{file} is of the run {run}, which has no records; expected one of {', '.join(totals)}")
+        run = max((name for name in totals if label.startswith(name + "-")), key=len, default="")
+        place = label[len(run) + 1 :]
+        if not run:
+            raise MirlError(f"{file} is of a run that has no records; expected one of {', '.join(totals)}")
         images = tuple(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
         psnr, of_input = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in ("psnr", "input_psnr"))
         density = value["figures"]["nonzero"] / totals[run]
@@ -121,8 +121,8 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     text += f" mean PSNR over the three tasks of the test sets ({by_task})."
     worse = [head for head, c in zip(HEADS[:-1], COLUMNS, strict=False) if last.psnr[c] < last.input_psnr[c]]
     text += f" Worse than left alone: {', '.join(worse)}." if worse else " No task is worse than left alone."
-    equal = [e for e in scored if not e.place.startswith("level-") and last.density / 2 < e.density <= last.density * 1.001]
-    equal = [each for each in equal if each.place != "deeper"]
+    controls = [each for each in scored if not each.place.startswith("level-") and each.place != "deeper"]
+    equal = [each for each in controls if each.density <= last.density * 1.001]
     if equal:
         best = max(equal, key=lambda each: each.mean)
         word = "a winning" if best.mean < last.mean - MATCH_DB else "not shown to be a winning"
@@ -130,7 +130,7 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
         text += f"{best.mean - last.mean:+.2f} dB from it: by these runs it is {word} ticket."
     else:
         text += " No control of its size is measured yet, so nothing says whether it is a *winning* ticket."
-    return text + " One seed: nothing is known about the spread."
+    return text + " This run is one seed: it says nothing about the spread."
 
 
 def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list[str]:

@@ -108,9 +108,11 @@ def search(
             )  # fmt: skip
             if unused := _unused_kinds(recipe, data):
                 progress.warn(f"no task of the recipe takes what is in {', '.join(unused)}; --tasks names the tasks")
+            if dense_from is not None:
+                _require_same_training(recipe, described, RunFolder(Path(dense_from)))
             folder.begin(recipe, described)  # only now: a run begins once its data could be read
             if dense_from is not None and not folder.level(0).done:
-                _adopt_dense(recipe, folder, described, RunFolder(Path(dense_from)))
+                _adopt_dense(recipe, folder, RunFolder(Path(dense_from)))
             level = 0
             try:
                 start = _start(recipe, folder, setting)
@@ -231,8 +233,8 @@ def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
     return folder.load_start()
 
 
-def _adopt_dense(recipe: Recipe, folder: RunFolder, described: dict[str, str], source: RunFolder) -> None:
-    """Copy rewind point and dense level of a run that differs in `prune` alone; raises MirlError for any other."""
+def _require_same_training(recipe: Recipe, described: dict[str, str], source: RunFolder) -> None:
+    """Raise MirlError unless `source` has finished a dense level that differs from this recipe's in `prune` alone."""
     theirs = replace(source.recipe(), prune=recipe.prune)
     if difference := describe_difference(theirs, recipe):
         raise MirlError(f"{source.path} is no run to take the dense level from: {difference}; only how it prunes may differ")
@@ -240,6 +242,10 @@ def _adopt_dense(recipe: Recipe, folder: RunFolder, described: dict[str, str], s
         raise MirlError(f"{source.path} was trained on other data; its dense level cannot be taken")
     if not source.level(0).done:
         raise MirlError(f"{source.path} has not finished its dense level yet; let it go on first")
+
+
+def _adopt_dense(recipe: Recipe, folder: RunFolder, source: RunFolder) -> None:
+    """Copy rewind point and dense level of a run that `_require_same_training` let pass."""
     place, dense = folder.level(0), source.level(0)
     place.checkpoint.unlink(missing_ok=True)
     if recipe.rewind_step:

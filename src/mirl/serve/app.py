@@ -5,7 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from mirl.errors import MirlError
 from mirl.serve.body import discard, read_upload
 from mirl.serve.guard import Guard
 from mirl.serve.openapi import RESTORE
-from mirl.serve.pool import Place, Pool, Stopped
+from mirl.serve.pool import Place, Pool
 from mirl.serve.refusal import Refusal, refusal_of
 from mirl.serve.shelf import Shelf
 from mirl.serve.watch import Figures, facts_of, note
@@ -105,6 +105,7 @@ class Service:
         offer = self.shelf.find(wish.ticket)
         limit = self.settings.max_megapixels
         work = place.start(lambda: restore_bytes(content, lambda: self.shelf.open(offer), wish, limit, place.check))
+        work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody may be left to look at it
         watch = asyncio.ensure_future(_disconnect(request))
         try:
             both: set[asyncio.Future[Any]] = {work, watch}
@@ -118,9 +119,6 @@ class Service:
         finally:
             place.stop()
             watch.cancel()
-            with suppress(asyncio.CancelledError, Stopped, Exception):
-                if work.done():
-                    work.exception()
 
 
 def create_app(shelf: Shelf, settings: Settings, site: Mapping[str, SiteFile]) -> FastAPI:
@@ -130,9 +128,11 @@ def create_app(shelf: Shelf, settings: Settings, site: Mapping[str, SiteFile]) -
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opening = asyncio.create_task(service.open())
-        yield
-        await opening
-        await asyncio.to_thread(service.pool.close)
+        try:
+            yield
+            await opening
+        finally:
+            await asyncio.to_thread(service.pool.close)
 
     app = FastAPI(title="MIR-L", version=version("mirl"), docs_url=None, redoc_url=None, lifespan=lifespan,
                   description="Restores photographs: rain, haze, noise.")  # fmt: skip

@@ -52,11 +52,12 @@ export class BrowserEngine {
     /** @type {Hand[]} */
     this.hands = [];
     this.opened = "";
+    this.busy = 0;
   }
 
-  /** Fetch what is needed ahead of the first photograph, and open the ticket. */
+  /** Fetch what is needed ahead of the first photograph, and open the ticket; not while a photograph is restored. */
   async prepare(ticketUrl) {
-    await this.open(ticketUrl, 1);
+    if (!this.busy) await this.open(ticketUrl, 1);
   }
 
   /**
@@ -70,6 +71,7 @@ export class BrowserEngine {
     const stop = () => this.close(signal.reason);
     signal?.throwIfAborted();
     signal?.addEventListener("abort", stop);
+    this.busy++;
     try {
       const { height, width } = image;
       const [first] = await this.open(ticketUrl, 1);
@@ -84,6 +86,7 @@ export class BrowserEngine {
       toBytes(restored, out.data);
       return out;
     } finally {
+      this.busy--;
       signal?.removeEventListener("abort", stop);
     }
   }
@@ -93,7 +96,8 @@ export class BrowserEngine {
     if (this.opened !== ticketUrl || this.hands.some((hand) => hand.broken)) this.close(new Error("another ticket was opened"));
     this.opened = ticketUrl;
     const [module, ticket] = await Promise.all([this.load(), this.fetchTicket(ticketUrl)]);
-    while (this.opened === ticketUrl && this.hands.length < count) {
+    if (this.opened !== ticketUrl) throw new Error("another ticket was opened");
+    while (this.hands.length < count) {
       const hand = new Hand();
       hand.ready = hand.ask("open", { module, ticket });
       this.hands.push(hand);
