@@ -145,8 +145,8 @@ def read_ticket(source: Path | bytes) -> Ticket:
         raise MirlError(f"{name}: {error}") from error
 
 
-def load_ticket(name: str | Path) -> Ticket:
-    """Return the ticket shipped under `name` (such as "small") or read it from the file `name`."""
+def load_ticket(name: str | Path = "small") -> Ticket:
+    """Return the ticket shipped under `name` or read it from the file `name`."""
     return read_ticket(find_ticket(name))
 
 

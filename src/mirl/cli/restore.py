@@ -12,7 +12,7 @@ from mirl.errors import MirlError
 def restore(
     inputs: tyro.conf.Positional[tuple[Path, ...]],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    ticket: str,
+    ticket: str = "small",
     backend: Literal["auto", "native", "onnx", "torch"] = "auto",
     strength: float = 1.0,
     threads: int | None = None,
