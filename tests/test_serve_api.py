@@ -19,7 +19,7 @@ from conftest import make_ticket
 from mirl.cli import main
 from mirl.serve.app import Settings, create_app
 from mirl.serve.shelf import Offer, Shelf, read_offers
-from mirl.ticket import encode_ticket, read_ticket, write_ticket
+from mirl.ticket import SHIPPED, encode_ticket, read_ticket, write_ticket
 
 RNG = np.random.default_rng(5)
 PHOTO = RNG.integers(0, 256, (41, 57, 3), dtype=np.uint8)
@@ -343,7 +343,9 @@ def test_offers_need_at_least_one_ticket_and_distinct_sound_names(tmp_path):
     for folder, name in (("a", "x"), ("b", "x"), ("a", "two words"), ("a", "y")):
         (tmp_path / folder).mkdir(exist_ok=True)
         write_ticket(ticket, tmp_path / folder / f"{name}.mirl")
-    assert [offer.name for offer in read_offers([tmp_path / "a" / "y.mirl", tmp_path / "a" / "x.mirl"])] == ["y", "x"]
+    shipped = sorted(path.stem for path in SHIPPED.glob("*.mirl"))
+    offers = read_offers([tmp_path / "a" / "y.mirl", tmp_path / "a" / "x.mirl"])
+    assert [offer.name for offer in offers] == ["y", "x", *shipped]
     for files, words in (
         ([tmp_path / "a" / "x.mirl", tmp_path / "b" / "x.mirl"], "two tickets are called x"),
         ([tmp_path / "a" / "two words.mirl"], "part of an address"),

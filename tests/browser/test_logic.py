@@ -13,7 +13,7 @@ from sites import encoded
 from conftest import make_ticket
 from mirl.serve.shelf import read_offers
 from mirl.serve.site import files, write
-from mirl.ticket import encode_ticket, read_ticket
+from mirl.ticket import SHIPPED, encode_ticket, read_ticket
 from test_engine_wasm import node
 
 HERE = Path(__file__).parent
@@ -77,10 +77,15 @@ def test_static_page_is_complete_and_lists_its_tickets(tmp_path):
     (tmp_path / "rain.mirl").write_bytes(encode_ticket(make_ticket()))
     written = write(tmp_path / "site", read_offers([tmp_path / "rain.mirl"]))
     assert {path.relative_to(tmp_path / "site").as_posix() for path in written} == (
-        {path[1:] or "index.html" for path in files()} | {"v1/tickets.json", "v1/tickets/rain.mirl"}
+        {path[1:] or "index.html" for path in files()}
+        | {"v1/tickets.json", "v1/tickets/rain.mirl"}
+        | {f"v1/tickets/{path.name}" for path in SHIPPED.glob("*.mirl")}
     )
     listing = json.loads((tmp_path / "site/v1/tickets.json").read_bytes())
-    assert (listing["default"], [each["name"] for each in listing["tickets"]]) == ("rain", ["rain"])
+    assert (listing["default"], [each["name"] for each in listing["tickets"]]) == (
+        "rain",
+        ["rain", *sorted(path.stem for path in SHIPPED.glob("*.mirl"))],
+    )
     assert {"parameters", "nonzero", "density", "bytes", "tasks"} <= set(listing["tickets"][0])
     assert read_ticket(tmp_path / "site/v1/tickets/rain.mirl").tasks == ("derain",)
     page = (tmp_path / "site/index.html").read_text()
