@@ -96,7 +96,7 @@ def run_steps(
     folder = RunFolder(places.runs / name)
     yield search_step(places, name, recipe, dense_from)
     levels = len(list(folder.path.glob("level-*/level.json")))
-    for level in range(1 if dense_from else 0, levels):
+    for level in range(levels):
         yield from score_step(places, name, folder.level(level))
     if levels > 1 and controls:
         yield crops_step(places, name, folder, levels - 1)

@@ -27,6 +27,7 @@ PILOTS = {
     "small": pilot(),
     "rate-1e-3": pilot(learning_rate=1e-3),
     "rate-4e-3": pilot(learning_rate=4e-3),
+    "rate-6e-3": pilot(learning_rate=6e-3),
     "deep": pilot(network=DEEP),
     "rain-2": pilot(rain=2.0),
     "batch-4": pilot(batch=4),

@@ -203,7 +203,7 @@ def test_a_missing_level_is_found_when_anything_later_is_there(copy: Path, late_
     final = last_level(late_copy).path
     shutil.rmtree(final)
     (late_copy / "ticket.mirl").unlink()
-    assert f"{final.name} is missing though controls/dense is there" in found(late_copy)
+    assert f"{final.name} is missing though controls/deeper is there" in found(late_copy)
     shutil.rmtree(late_copy / "controls")
     audit = verify(late_copy)
     assert audit.ok
