@@ -28,11 +28,11 @@ from mirl.evaluate.crops import write_strips
 from mirl.evaluate.speed import machine
 from mirl.files import make_folder, write_json
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
-from mirl.lottery.budget import Budget
+from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
 from mirl.lottery.run import RunFolder, TrainingFolder
 from mirl.lottery.search import search
-from mirl.recipe import Recipe, small
+from mirl.recipe import Recipe, small, with_steps
 from mirl.ticket import describe_ticket, read_ticket
 from pilots import PILOTS
 
@@ -75,18 +75,12 @@ def steps(places: Places) -> Iterator[Step]:
     """All work, the most telling first."""
     for name, recipe in PILOTS.items():
         yield search_step(places, f"pilots/{name}", recipe)
-    yield from run_steps(places, "short", shorter(small()), CONTROLS[:SHORT_CONTROLS])
+    short = with_steps(small(), min(SHORT_STEPS, small().train.steps))  # as by `mirl search --steps 1300`: a first look
+    yield from run_steps(places, "short", short, CONTROLS[:SHORT_CONTROLS])
     yield from run_steps(places, "small", small(), CONTROLS)
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
-
-
-def shorter(recipe: Recipe) -> Recipe:
-    """The whole search with few updates, as `mirl search --recipe small --steps 1300` makes it: a first look."""
-    steps = min(SHORT_STEPS, recipe.train.steps)
-    warmup = recipe.train.warmup_steps * steps // recipe.train.steps
-    return replace(recipe, train=replace(recipe.train, steps=steps, warmup_steps=warmup))
 
 
 def run_steps(
@@ -101,7 +95,7 @@ def run_steps(
     if levels > 1 and controls:
         yield crops_step(places, name, folder, levels - 1)
     for kind, seed, budget in controls:
-        place = folder.control(kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else ""))
+        place = folder.control(control_name(kind, seed, budget))
         yield Step(
             f"{name}: control {place.path.name}",
             lambda place=place: place.done,  # type: ignore[misc]

@@ -6,7 +6,7 @@ Their table is results/evidence/pilots.json; `bench/evidence.py` trains them, ab
 from dataclasses import replace
 from typing import Any
 
-from mirl.recipe import NetworkConfig, PruneConfig, Recipe, TaskShare, TrainConfig, small
+from mirl.recipe import NetworkConfig, PruneConfig, Recipe, TrainConfig, small, three_tasks
 
 STEPS = 600
 DEEP = NetworkConfig(
@@ -19,8 +19,7 @@ def pilot(network: NetworkConfig | None = None, rain: float = 4.0, **changes: An
     """The recipe small, densely and for STEPS updates, with one thing changed."""
     recipe = small()
     train: TrainConfig = replace(recipe.train, steps=STEPS, warmup_steps=50, ema_decay=0.99, validate_every=0, **changes)
-    tasks = tuple(TaskShare("derain", rain) if share.task == "derain" else share for share in recipe.tasks)
-    return Recipe("pilot", network or recipe.network, train, PruneConfig(keep=1.0), tasks)
+    return Recipe("pilot", network or recipe.network, train, PruneConfig(keep=1.0), three_tasks(rain, haze=2.0))
 
 
 PILOTS = {

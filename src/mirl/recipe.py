@@ -6,7 +6,7 @@ and seed on the same machine give the same bytes.
 
 import dataclasses
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mirl.errors import MirlError
@@ -152,13 +152,13 @@ class Recipe:
             raise MirlError(f"rewind_step must lie in [0, {self.train.steps}), found {self.rewind_step}")
 
 
-THREE_TASKS = (
-    TaskShare("denoise15"),
-    TaskShare("denoise25"),
-    TaskShare("denoise50"),
-    TaskShare("derain", sampling=3.0),
-    TaskShare("dehaze", sampling=3.0),
-)
+def three_tasks(rain: float, haze: float) -> tuple[TaskShare, ...]:
+    """Noise of three strengths, once each; rain and haze as often as is said."""
+    noise = (TaskShare("denoise15"), TaskShare("denoise25"), TaskShare("denoise50"))
+    return (*noise, TaskShare("derain", rain), TaskShare("dehaze", haze))
+
+
+THREE_TASKS = three_tasks(rain=3.0, haze=3.0)
 
 
 def tiny() -> Recipe:
@@ -183,13 +183,7 @@ def tiny() -> Recipe:
             steps=450, learning_rate=6e-3, minimum_learning_rate=1e-5, warmup_steps=20, ema_decay=0.99, clean_share=0.05
         ),
         prune=PruneConfig(fraction=0.56, normalise="prompts", min_layer_density=0.02),
-        tasks=(
-            TaskShare("denoise15"),
-            TaskShare("denoise25"),
-            TaskShare("denoise50"),
-            TaskShare("derain", sampling=2.0),
-            TaskShare("dehaze", sampling=2.0),
-        ),
+        tasks=three_tasks(rain=2.0, haze=2.0),
     )
 
 
@@ -224,13 +218,7 @@ def small() -> Recipe:
             validate_every=1000,
         ),
         prune=PruneConfig(keep=0.10, fraction=0.55, normalise="prompts", min_layer_density=0.02),
-        tasks=(
-            TaskShare("denoise15"),
-            TaskShare("denoise25"),
-            TaskShare("denoise50"),
-            TaskShare("derain", sampling=4.0),
-            TaskShare("dehaze", sampling=2.0),
-        ),
+        tasks=three_tasks(rain=4.0, haze=2.0),
     )
 
 
@@ -260,6 +248,12 @@ def named_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise MirlError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
     return RECIPES[name]()
+
+
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """Return the recipe with so many updates a level; the warm-up keeps its share."""
+    warmup = recipe.train.warmup_steps * steps // recipe.train.steps
+    return replace(recipe, train=replace(recipe.train, steps=steps, warmup_steps=warmup))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

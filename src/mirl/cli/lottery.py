@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mirl.errors import MirlError
 from mirl.files import write_json
-from mirl.recipe import Normalise, Precision, Recipe, Scope, Score, TaskShare, named_recipe
+from mirl.recipe import Normalise, Precision, Recipe, Scope, Score, TaskShare, named_recipe, with_steps
 
 if TYPE_CHECKING:
     from mirl.ticket import Ticket
@@ -239,14 +239,14 @@ def _engine_figures(ticket: "Ticket") -> dict[str, Any]:
 def _recipe(name: str, options: dict[str, Any]) -> Recipe:
     """The named recipe with the options that were given."""
     recipe = named_recipe(name)
+    if options["steps"] is not None:
+        recipe = with_steps(recipe, options["steps"])
 
     def given(*names: str, **renamed: str) -> dict[str, Any]:
         wanted = {**{n: n for n in names}, **renamed}
         return {to: options[n] for n, to in wanted.items() if options[n] is not None}
 
-    train = given("steps", "batch", "patch", "learning_rate", "precision", "compile")
-    if "steps" in train:
-        train["warmup_steps"] = recipe.train.warmup_steps * train["steps"] // recipe.train.steps
+    train = given("batch", "patch", "learning_rate", "precision", "compile")
     prune = replace(recipe.prune, **given("keep", "fraction", "scope", "score", "normalise", "min_layer_density",
                                           prune_prompts="prompts", prune_depthwise="depthwise"))  # fmt: skip
     tasks = recipe.tasks

@@ -34,9 +34,9 @@ def serve(
         max_megabytes: Refuse larger uploads.
         static_only: Write the page and the tickets to this folder, for any web server, and stop.
     """
-    from mirl.engine.memory import keep_large_blocks
+    from mirl.engine.memory import available_threads, keep_large_blocks
     from mirl.serve.app import Settings, create_app
-    from mirl.serve.run import available_workers, run
+    from mirl.serve.run import run
     from mirl.serve.shelf import Shelf, read_offers
     from mirl.serve.site import files, write
 
@@ -45,6 +45,6 @@ def serve(
         for path in write(static_only, offers):
             print(path)
         return
-    settings = Settings(available_workers() if workers is None else workers, queue, seconds, max_megapixels, max_megabytes)
+    settings = Settings(available_threads() if workers is None else workers, queue, seconds, max_megapixels, max_megabytes)
     keep_large_blocks()
     run(create_app(Shelf(offers, backend, threads), settings, files()), host, port, seconds)

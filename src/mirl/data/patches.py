@@ -20,7 +20,7 @@ from mirl.data.store import DEFAULT_MEMORY_LIMIT_BYTES, ImageStore
 from mirl.data.stream import REAL_SHARE, Batch, PatchStream, Source
 from mirl.degrade.tasks import Task, task_named
 from mirl.errors import MirlError
-from mirl.image import read_pixels
+from mirl.image import cut_centre, read_pixels
 from mirl.recipe import TaskShare
 
 __all__ = [
@@ -125,7 +125,8 @@ def _example(task: Task, pair: Pair) -> ValidationExample:
     else:
         seed = zlib.crc32(f"{task.name}/{pair.name}".encode())
         degraded = task.degrade(clean, np.random.default_rng(seed))
-    return ValidationExample(task.name, pair.name, _centre(degraded), _centre(clean))
+    degraded, clean = (cut_centre(image, VALIDATION_SIDE) for image in (degraded, clean))
+    return ValidationExample(task.name, pair.name, degraded, clean)
 
 
 class _Budget:
@@ -191,9 +192,3 @@ def _bytes(path: Path, skip_bad: bool) -> np.ndarray | None:
         if skip_bad:
             return None
         raise
-
-
-def _centre(image: np.ndarray) -> np.ndarray:
-    height, width = (min(side, VALIDATION_SIDE) for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return np.ascontiguousarray(image[top : top + height, left : left + width])

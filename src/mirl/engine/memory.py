@@ -1,6 +1,7 @@
-"""How this process takes memory from the system."""
+"""What this process takes from the system: how it keeps memory, how many processors it may use."""
 
 import ctypes
+import os
 import sys
 
 
@@ -18,3 +19,8 @@ def keep_large_blocks() -> bool:
         return bool(libc.mallopt(-4, 0)) and bool(libc.mallopt(-1, 2**31 - 1))
     except (OSError, AttributeError):
         return False
+
+
+def available_threads() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

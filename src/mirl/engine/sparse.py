@@ -5,7 +5,6 @@ Python's lock, in memory planned beforehand and kept for the next photo.
 """
 
 import importlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirl.engine.memory import available_threads
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import NetworkConfig
@@ -134,11 +134,6 @@ def choose_variant(name: str) -> None:
     """Use the instruction set `name` for tickets opened from now on, for comparison. Raises MirlError for an unknown one."""
     if _lib.mirl_choose(name.encode()):
         raise MirlError(f"unknown instruction set {name!r}; expected one of {', '.join(variants())}")
-
-
-def available_threads() -> int:
-    """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _network(config: NetworkConfig) -> Any:

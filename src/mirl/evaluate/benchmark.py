@@ -4,8 +4,6 @@ PSNR of identical images is infinite, which neither JSON nor a mean can hold: sc
 8-bit step in a single sample of a megapixel photo is 113 dB; restorers of real degradations stay below 60).
 """
 
-import csv
-import io
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +19,7 @@ from mirl.degrade.tasks import TASKS, Task, task_named
 from mirl.errors import MirlError
 from mirl.evaluate.metrics import psnr, ssim
 from mirl.evaluate.protocol import PROTOCOLS, MetricProtocol, load_pair, protocol_named
-from mirl.files import write_bytes
+from mirl.files import csv_text, write_bytes
 from mirl.image import quantise
 
 PSNR_CAP_DB = 100.0
@@ -113,11 +111,8 @@ class Evaluation:
 
     def write_csv(self, path: Path) -> None:
         """Write one line for each image and task, numbers in full. Raises MirlError when it cannot."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(field.name for field in fields(ImageScore))
-        writer.writerows(astuple(image) for image in self.images)
-        write_bytes(path, text.getvalue().encode())
+        names = [field.name for field in fields(ImageScore)]
+        write_bytes(path, csv_text(names, (astuple(image) for image in self.images)).encode())
 
     def table(self) -> Table:
         """Return the rows as a rich table, the degraded input beside the restored image, the summary last."""

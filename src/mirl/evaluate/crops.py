@@ -16,7 +16,7 @@ from mirl.engine.engine import open_backend, restore_pixels
 from mirl.evaluate.metrics import psnr
 from mirl.evaluate.page import CROP, crop_window
 from mirl.files import atomic_write, make_folder, write_json
-from mirl.image import quantise, read_pixels
+from mirl.image import cut_centre, quantise, read_pixels
 from mirl.ticket import Ticket
 
 SIDE = 512  # of the part of the photograph that is restored and measured
@@ -49,7 +49,7 @@ def write_strips(dense: Ticket, ticket: Ticket, tasks: tuple[str, ...], folder: 
     for task in tasks:
         found = []
         for path in held_out_photos():
-            clean = _centre(quantise(read_pixels(path)))
+            clean = cut_centre(quantise(read_pixels(path)), SIDE)
             degraded = task_named(task).degrade(clean, np.random.default_rng(zlib.crc32(f"{task}/{path.stem}".encode())))
             restored = [quantise(restore_pixels(backend, degraded, tile=0)) for backend in backends]
             scores = [psnr(image, clean) for image in (degraded, *restored)]
@@ -72,9 +72,3 @@ def _strip(images: tuple[np.ndarray, ...]) -> Image.Image:
     white = np.ones((cuts[0].shape[0], GAP, 3), np.float32)
     row = np.concatenate([part for cut in cuts for part in (cut, white)][:-1], axis=1)
     return Image.fromarray(np.rint(row * 255).astype(np.uint8))
-
-
-def _centre(image: np.ndarray) -> np.ndarray:
-    height, width = (min(side, SIDE) for side in image.shape[:2])
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return np.ascontiguousarray(image[top : top + height, left : left + width])

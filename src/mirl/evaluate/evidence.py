@@ -20,9 +20,9 @@ from typing import Any
 
 from mirl.errors import MirlError
 from mirl.evaluate import plots
-from mirl.evaluate.report import MATCH_DB, STAGE_ORDER, stage_and_group
+from mirl.evaluate.report import MATCH_DB, plot_layers
 from mirl.evaluate.runs import Level, Run, read_runs
-from mirl.files import make_folder, read_json, write_bytes
+from mirl.files import csv_text, make_folder, read_json, write_bytes
 
 COLUMNS = {  # task -> its sets; the images of all are one mean
     "denoise15": ("CBSD68",),
@@ -156,7 +156,7 @@ def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list
             "",
         ]
         lines += table(["ticket", "density", "kB", *HEADS], rows)
-        files[f"{run.label}-tests.csv"] = _csv(["ticket", "density", "bytes", *COLUMNS], (
+        files[f"{run.label}-tests.csv"] = csv_text(["ticket", "density", "bytes", *COLUMNS], (
             [s.place, s.density, s.figures["bytes"], *(s.psnr[c] for c in COLUMNS)] for s in scored))  # fmt: skip
         levels = [s for s in scored if s.place.startswith("level-")]
         others = [s for s in scored if not s.place.startswith("level-")]
@@ -166,11 +166,7 @@ def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list
             files[f"{run.label}-{name}.svg"] = svg
             lines.append(f"![PSNR against density: {head}](FILES/{run.label}-{name}.svg)")
         lines += ["", *_worst_part(run, scored)]
-    layers = [(*stage_and_group(tensor), density) for tensor, density in run.last.layers.items()]
-    if layers and run.last.number:
-        order = {stage: place for place, stage in enumerate(STAGE_ORDER)}
-        layers.sort(key=lambda layer: order.get(layer[0], len(order)))
-        svg = plots.density_of_layers(f"{run.label}, level {run.last.number}", layers, run.last.density)
+    if run.last.number and (svg := plot_layers(run)):
         files[f"{run.label}-layers.svg"] = svg
         lines += [f"![Density of every layer](FILES/{run.label}-layers.svg)", ""]
     lines += ["Cost of the trainings:", "", *_cost_table(trained)]
@@ -265,11 +261,3 @@ def _column(rows: Sequence[dict[str, Any]], name: str, key: str) -> float:
     if not mine:
         raise MirlError(f"a ticket's scores hold no row of {name}; expected all of {', '.join(COLUMNS)}")
     return sum(row[key] * row["images"] for row in mine) / sum(row["images"] for row in mine)
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -5,8 +5,6 @@ Everything comes from the run folders' JSON files; the verdict is computed from 
 not reached its density is said to be unfinished. The page fetches nothing: plots and pictures are inside it.
 """
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +16,7 @@ from mirl.errors import MirlError
 from mirl.evaluate import plots
 from mirl.evaluate.page import Example, cost_table, crops, levels_table, page, plot_grid, provenance_table
 from mirl.evaluate.runs import Level, Run, read_runs
-from mirl.files import make_folder, write_bytes
+from mirl.files import csv_text, make_folder, write_bytes
 
 MATCH_DB = 0.1  # a difference of mean PSNR smaller than this is called a match
 ENCODER, PROMPT = ("embed", "encoder", "down", "latent"), ("prompt", "mix", "reduce")
@@ -141,16 +139,17 @@ def _series(label: str, columns: Sequence[Sequence[Level]], value: Callable[[Lev
     )
 
 
+def plot_layers(run: Run) -> str:
+    """Draw the density of every layer of the last level, in forward order; empty when nothing is masked."""
+    layers = [(*stage_and_group(tensor), density) for tensor, density in run.last.layers.items()]
+    order = {stage: place for place, stage in enumerate(STAGE_ORDER)}
+    layers.sort(key=lambda layer: order.get(layer[0], len(order)))
+    title = f"{run.label}, level {run.last.number}"
+    return plots.density_of_layers(title, layers, run.last.density) if layers else ""
+
+
 def _layer_plots(runs: Sequence[Run]) -> dict[str, str]:
-    drawn = {}
-    for index, run in enumerate(runs):
-        layers = [(*stage_and_group(tensor), density) for tensor, density in run.last.layers.items()]
-        order = {stage: place for place, stage in enumerate(STAGE_ORDER)}
-        layers.sort(key=lambda layer: order.get(layer[0], len(order)))
-        if layers:
-            title = f"{run.label}, level {run.last.number}"
-            drawn[f"layers-{index}"] = plots.density_of_layers(title, layers, run.last.density)
-    return drawn
+    return {f"layers-{index}": svg for index, run in enumerate(runs) if (svg := plot_layers(run))}
 
 
 def _curve_plots(runs: Sequence[Run]) -> dict[str, str]:
@@ -262,7 +261,7 @@ def _levels_csv(runs: Sequence[Run]) -> str:
                         *(task, score.psnr, score.input_psnr),
                     ]
 
-    return _csv(head.split(","), rows())
+    return csv_text(head.split(","), rows())
 
 
 def _layers_csv(runs: Sequence[Run]) -> str:
@@ -272,7 +271,7 @@ def _layers_csv(runs: Sequence[Run]) -> str:
         for kind, level in _trainings(run)
         for tensor, density in level.layers.items()
     )
-    return _csv(["run", "kind", "name", "tensor", "group", "density"], rows)
+    return csv_text(["run", "kind", "name", "tensor", "group", "density"], rows)
 
 
 def _curves_csv(runs: Sequence[Run]) -> str:
@@ -285,12 +284,4 @@ def _curves_csv(runs: Sequence[Run]) -> str:
                     for task, value in scores.items():
                         yield [run.label, kind, level.name, step, "psnr", task, value]
 
-    return _csv(["run", "kind", "name", "updates", "value", "task", "number"], rows())
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(["run", "kind", "name", "updates", "value", "task", "number"], rows())

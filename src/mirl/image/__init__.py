@@ -7,7 +7,7 @@ its pixels, `pixels.py` 8-bit rounding, modes, and the images and arrays of Pyth
 
 from mirl.image.limits import MAX_MEGAPIXELS, ImageError
 from mirl.image.photo import FORMATS, SUFFIXES, Photo, encode_photo, target_format, write_photo
-from mirl.image.pixels import as_pixels, quantise
+from mirl.image.pixels import as_pixels, cut_centre, quantise
 from mirl.image.read import read_photo, read_pixels
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ImageError",
     "Photo",
     "as_pixels",
+    "cut_centre",
     "encode_photo",
     "quantise",
     "read_photo",

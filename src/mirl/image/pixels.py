@@ -21,6 +21,13 @@ def quantise(pixels: Pixels) -> Pixels:
     return np.rint(np.clip(pixels, 0, 1) * np.float32(255)) / np.float32(255)
 
 
+def cut_centre(pixels: Pixels, side: int) -> Pixels:
+    """Return the middle of an image, at most `side` pixels high and wide."""
+    height, width = (min(side, size) for size in pixels.shape[:2])
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
 def as_pixels(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
     """Return float32 (h, w, 3) pixels in [0, 1], and `back`, which makes the same kind from such pixels.
 

@@ -6,18 +6,19 @@ from typing import Literal
 
 from mirl.errors import MirlError
 from mirl.layers import parameter_count
-from mirl.recipe import NetworkConfig, Recipe
+from mirl.recipe import NetworkConfig, Recipe, with_steps
 
 Budget = Literal["level", "total"]
 
 
 def budgeted(recipe: Recipe, budget: Budget, levels: int) -> Recipe:
     """Return the recipe with the updates of one level, or ("total") of all `levels` trainings of the search together."""
-    if budget == "level":
-        return recipe
-    train = recipe.train
-    longer = replace(train, steps=train.steps * levels, warmup_steps=train.warmup_steps * levels)
-    return replace(recipe, train=longer)
+    return recipe if budget == "level" else with_steps(recipe, recipe.train.steps * levels)
+
+
+def control_name(kind: str, seed: int, budget: Budget) -> str:
+    """Return the folder of a control: KIND[-total][-seedN]."""
+    return kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else "")
 
 
 def narrower(network: NetworkConfig, parameters_at_most: int) -> NetworkConfig:

@@ -15,7 +15,7 @@ import torch
 
 from mirl.errors import MirlError
 from mirl.layers import parameters
-from mirl.lottery.budget import Budget, budgeted, narrower
+from mirl.lottery.budget import Budget, budgeted, control_name, narrower
 from mirl.lottery.prune import Masks, deeper_count, dense_masks, initial_scales, plan_levels, scores, shrink_masks
 from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
 from mirl.lottery.search import Progress, SearchResult, make_setting, name_data, run_training, stop_switch
@@ -172,7 +172,7 @@ def control(
     with finished.folder.lock():
         begin = CONTROLS[kind](finished, seed)
         recipe = budgeted(begin.recipe, budget, finished.last_level + 1)
-        name = kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else "")
+        name = control_name(kind, seed, budget)
         place = finished.folder.control(name)
         if place.done:
             return SearchResult(place.path, True, 1, 0)

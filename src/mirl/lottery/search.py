@@ -108,11 +108,12 @@ def search(
             )  # fmt: skip
             if unused := _unused_kinds(recipe, data):
                 progress.warn(f"no task of the recipe takes what is in {', '.join(unused)}; --tasks names the tasks")
-            if dense_from is not None:
-                _require_same_training(recipe, described, RunFolder(Path(dense_from)))
+            source = None if dense_from is None else RunFolder(Path(dense_from))
+            if source is not None:
+                _require_same_training(recipe, described, source)
             folder.begin(recipe, described)  # only now: a run begins once its data could be read
-            if dense_from is not None and not folder.level(0).done:
-                _adopt_dense(recipe, folder, RunFolder(Path(dense_from)))
+            if source is not None and not folder.level(0).done:
+                _adopt_dense(recipe, folder, source)
             level = 0
             try:
                 start = _start(recipe, folder, setting)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -22,23 +22,12 @@ from mirl.serve.openapi import RESTORE
 from mirl.serve.pool import Place, Pool
 from mirl.serve.refusal import Refusal, refusal_of
 from mirl.serve.shelf import Shelf
+from mirl.serve.site import SiteFile
 from mirl.serve.watch import Figures, facts_of, note
 from mirl.serve.work import MEDIA_TYPES, PARAMETERS, Answer, parse_wish, restore_bytes
 
 _CODES = {404: ("not_found", "there is nothing here"), 405: ("method", "this address does not answer that method")}
 _LEFT = 499  # the client went away: nobody reads the answer, the log does
-
-
-class SiteFile(Protocol):
-    """A file of the page."""
-
-    @property
-    def content(self) -> bytes:
-        """Its bytes."""
-
-    @property
-    def media_type(self) -> str:
-        """Its Content-Type."""
 
 
 @dataclass(frozen=True)

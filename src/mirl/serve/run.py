@@ -1,6 +1,5 @@
 """Start the service: one process, its socket, its signals, and what a stop waits for."""
 
-import os
 import signal
 import socket
 from math import ceil
@@ -46,8 +45,3 @@ def run(app: FastAPI, host: str, port: int, seconds: float) -> None:
         signal.signal(signal.SIGTERM, previous)
         listener.close()
     note("stopped")
-
-
-def available_workers() -> int:
-    """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
