@@ -15,19 +15,21 @@ DEEP = NetworkConfig(
 )  # fmt: skip
 
 
-def pilot(network: NetworkConfig | None = None, rain: float = 4.0, **changes: Any) -> Recipe:
+def pilot(network: NetworkConfig | None = None, rain: float = 3.0, haze: float = 3.0, **changes: Any) -> Recipe:
     """The recipe small, densely and for STEPS updates, with one thing changed."""
     recipe = small()
     train: TrainConfig = replace(recipe.train, steps=STEPS, warmup_steps=50, ema_decay=0.99, validate_every=0, **changes)
-    return Recipe("pilot", network or recipe.network, train, PruneConfig(keep=1.0), three_tasks(rain, haze=2.0))
+    return Recipe("pilot", network or recipe.network, train, PruneConfig(keep=1.0), three_tasks(rain, haze))
 
 
 PILOTS = {
+    "adamw-2e-3": pilot(optimizer="adamw", learning_rate=2e-3, rain=4.0, haze=2.0),
+    "adamw-4e-3": pilot(optimizer="adamw", learning_rate=4e-3, rain=4.0, haze=2.0),
+    "adamw-6e-3": pilot(optimizer="adamw", learning_rate=6e-3, rain=4.0, haze=2.0),
+    "muon-2e-3": pilot(learning_rate=2e-3, rain=4.0, haze=2.0),
+    "muon-4e-3": pilot(rain=4.0, haze=2.0),
+    "muon-8e-3": pilot(learning_rate=8e-3, rain=4.0, haze=2.0),
     "small": pilot(),
-    "rate-1e-3": pilot(learning_rate=1e-3),
-    "rate-4e-3": pilot(learning_rate=4e-3),
-    "rate-6e-3": pilot(learning_rate=6e-3),
     "deep": pilot(network=DEEP),
-    "rain-2": pilot(rain=2.0),
     "batch-4": pilot(batch=4),
 }

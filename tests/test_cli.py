@@ -150,7 +150,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         "search": [
             "--batch", "--checkpoint-seconds", "--compile", "--data", "--dense-from", "--device", "--devices", "--fraction",
             "--keep", "--learning-rate", "--min-layer-density", "--no-compile", "--no-prune-depthwise", "--no-prune-prompts",
-            "--no-skip-bad", "--no-tensorboard", "--nodes", "--normalise", "--out", "--patch", "--precision",
+            "--no-skip-bad", "--no-tensorboard", "--nodes", "--normalise", "--optimizer", "--out", "--patch", "--precision",
             "--prune-depthwise", "--prune-prompts", "--recipe", "--rewind-step", "--scope", "--score", "--seed",
             "--skip-bad", "--steps", "--tasks", "--tensorboard", "--time-limit",
         ],
@@ -187,7 +187,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         ["--min-layer-density", "0.08"], ["--no-prune-prompts"],
         ["--no-prune-depthwise", "--min-layer-density", "0"], ["--rewind-step", "1"],
         ["--seed", "3"], ["--steps", "3"], ["--batch", "6"], ["--patch", "24"],
-        ["--learning-rate", "0.01"], ["--precision", "bf16-mixed"], ["--tasks", "derain", "web"],
+        ["--learning-rate", "0.01"], ["--precision", "bf16-mixed"], ["--optimizer", "muon"], ["--tasks", "derain", "web"],
     ],
     ids=lambda options: options[0],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mirl.errors import MirlError
 from mirl.files import write_json
-from mirl.recipe import Normalise, Precision, Recipe, Scope, Score, TaskShare, named_recipe, with_steps
+from mirl.recipe import Normalise, Optimizer, Precision, Recipe, Scope, Score, TaskShare, named_recipe, with_steps
 
 if TYPE_CHECKING:
     from mirl.ticket import Ticket
@@ -42,6 +42,7 @@ def search(
     batch: int | None = None,
     patch: int | None = None,
     learning_rate: float | None = None,
+    optimizer: Optimizer | None = None,
     precision: Precision | None = None,
     compile: bool | None = None,
     checkpoint_seconds: float = 60.0,
@@ -77,6 +78,7 @@ def search(
         batch: Patches an update.
         patch: Patch side in pixels, a multiple of 8.
         learning_rate: Peak of the schedule.
+        optimizer: adamw, as in the paper, or muon, which learns more by each update.
         precision: 32-true or bf16-mixed.
         compile: Run the network through torch.compile.
         checkpoint_seconds: Longest time that a kill -9 can lose.
@@ -246,7 +248,7 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
         wanted = {**{n: n for n in names}, **renamed}
         return {to: options[n] for n, to in wanted.items() if options[n] is not None}
 
-    train = given("batch", "patch", "learning_rate", "precision", "compile")
+    train = given("batch", "patch", "learning_rate", "optimizer", "precision", "compile")
     prune = replace(recipe.prune, **given("keep", "fraction", "scope", "score", "normalise", "min_layer_density",
                                           prune_prompts="prompts", prune_depthwise="depthwise"))  # fmt: skip
     tasks = recipe.tasks

@@ -1,4 +1,4 @@
-"""One training, in a visible loop: L1 loss, AdamW, warm-up then cosine, masks after every step.
+"""One training, in a visible loop: L1 loss, AdamW or Muon, warm-up then cosine, masks after every step.
 
 Lightning-fabric gives device, precision and data parallelism; nothing else is hidden. A training is a pure function of
 (recipe, start, masks, data): the batch of step s depends on the seed and s alone, and a checkpoint holds everything else,
@@ -23,6 +23,7 @@ from mirl.evaluate.metrics import psnr
 from mirl.files import write_json
 from mirl.image import quantise
 from mirl.lottery import metrics_log
+from mirl.lottery.muon import Muon
 from mirl.lottery.prune import Masks
 from mirl.lottery.run import Arrays, TrainingFolder, hash_state, save_arrays, save_masks
 from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, require_finite, rewind
@@ -74,6 +75,13 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     )
 
 
+def make_optimizer(network: PromptIR, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW as in the paper, or Muon for the matrices."""
+    if config.optimizer == "muon":
+        return Muon(network, config.learning_rate, config.weight_decay)
+    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
+
+
 def train(
     recipe: Recipe,
     folder: TrainingFolder,
@@ -106,9 +114,7 @@ def train(
         write_json(folder.rewound, {"first_step": first_step, "tensors": hash_state(arrays_of(network))})
     network.to(fabric.device)
     mask_tensors = {name: mask.to(fabric.device) for name, mask in mask_tensors.items()}
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
-    )
+    optimizer = make_optimizer(network, config)
     state = TrainState(network, optimizer, mask_tensors, config, len(recipe.tasks), first_step)
     if folder.checkpoint.exists():
         state.restore(folder.checkpoint)

@@ -1,0 +1,84 @@
+"""Muon, the optimizer of matrices, for the weights that mix channels; AdamW for all other parameters.
+
+Muon (K. Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024) steps along the orthogonalised momentum, so
+that all directions of a matrix learn equally fast. Its step is scaled to the size of AdamW's (Liu et al. 2025,
+arXiv 2502.16982, equation 4), so both share one learning rate. `torch.optim.Muon` takes matrices alone, one at a time; here
+convolutions are matrices too (outputs x inputs * 9), and those of one shape are orthogonalised together.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+MOMENTUM = 0.95
+ITERATIONS = 5
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from Jordan 2024
+ADAM_RMS = 0.2  # what AdamW's steps measure, from Liu et al. 2025
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Bring the singular values of each matrix, float32 (n, rows, columns), near 1 by Newton-Schulz iterations."""
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(ITERATIONS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.mT if tall else x
+
+
+def mixes_channels(name: str, parameter: Tensor) -> bool:
+    """Whether Muon takes it: the 1x1 and 3x3 convolutions from features to features, no depthwise filter, no table."""
+    ends = name.startswith(("embed.", "output.")) or ".select." in name
+    return name.endswith(".weight") and not ends and parameter.ndim in (2, 4) and parameter.shape[1] > 1
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for what `mixes_channels`, AdamW for the rest; state keys as AdamW's, `exp_avg` being Muon's momentum."""
+
+    def __init__(self, network: nn.Module, lr: float, weight_decay: float):
+        named = list(network.named_parameters())
+        matrices = [p for name, p in named if mixes_channels(name, p)]
+        others = [p for name, p in named if not mixes_channels(name, p)]
+        super().__init__([{"params": matrices}, {"params": others}], lr=lr, weight_decay=weight_decay, foreach=True)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Do one update of all parameters that have a gradient."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        group = self.param_groups[0]
+        live = [p for p in group["params"] if p.grad is not None]
+        for parameters in _by_shape(live).values():
+            gradients = [cast(Tensor, p.grad) for p in parameters]
+            averages = [self._momentum(p) for p in parameters]
+            torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, averages, MOMENTUM)  # Nesterov's
+            steps = orthogonalise(torch.stack([value.flatten(1) for value in ahead]))
+            rate = group["lr"] * ADAM_RMS * max(steps.shape[1:]) ** 0.5
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, [s.view_as(p) for s, p in zip(steps, parameters, strict=True)], alpha=-rate)
+        held = [p.grad for p in live]
+        for parameter in live:
+            parameter.grad = None  # done: AdamW passes over what has no gradient
+        super().step()
+        for parameter, gradient in zip(live, held, strict=True):
+            parameter.grad = gradient
+        return loss
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        state["step"] += 1
+        return state["exp_avg"]
+
+
+def _by_shape(parameters: Iterable[Tensor]) -> dict[tuple[int, ...], list[Tensor]]:
+    groups: dict[tuple[int, ...], list[Tensor]] = {}
+    for parameter in parameters:
+        groups.setdefault(tuple(parameter.shape), []).append(parameter)
+    return groups
