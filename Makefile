@@ -58,7 +58,7 @@ DATA ?= ../shared/data/train
 TESTS ?= ../shared/data/test
 evidence: $(STAMP)
 	$(BIN)/python bench/evidence.py --data $(DATA) --tests $(TESTS) $(if $(TIME),--time-limit $(TIME))
-	$(BIN)/mirl report --evidence results/evidence -o docs/results.md
+	$(BIN)/mirl report --evidence results/evidence -o docs/results.md --readme README.md
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py

@@ -32,9 +32,10 @@ from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
 from mirl.lottery.run import RunFolder, TrainingFolder
 from mirl.lottery.search import search
-from mirl.recipe import Recipe, small, with_steps
+from mirl.recipe import Recipe, small
 from mirl.ticket import describe_ticket, read_ticket
 from pilots import PILOTS
+from ticket_times import measure_times
 
 FIGURES = ("parameters", "nonzero", "density", "density_macs", "bytes", "dense_bytes")
 MEASURED = ("denoise15", "denoise25", "denoise50", "derain", "dehaze", "clean")
@@ -48,7 +49,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("dense", 0, "total"),
 )
 PICTURED = ("denoise25", "derain", "dehaze")
-SHORT_STEPS, SHORT_CONTROLS = 1300, 3
+ROUNDS = 7  # of timing
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,6 @@ def steps(places: Places) -> Iterator[Step]:
     """All work, the most telling first."""
     for name, recipe in PILOTS.items():
         yield search_step(places, f"pilots/{name}", recipe)
-    short = with_steps(small(), min(SHORT_STEPS, small().train.steps))  # as by `mirl search --steps 1300`: a first look
-    yield from run_steps(places, "short", short, CONTROLS[:SHORT_CONTROLS])
     yield from run_steps(places, "small", small(), CONTROLS)
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
@@ -92,6 +91,8 @@ def run_steps(
     levels = len(list(folder.path.glob("level-*/level.json")))
     for level in range(levels):
         yield from score_step(places, name, folder.level(level))
+    if levels > 1:
+        yield times_step(places, name, folder, levels)
     if levels > 1 and controls:
         yield crops_step(places, name, folder, levels - 1)
     for kind, seed, budget in controls:
@@ -159,6 +160,19 @@ def measure_ticket(
         "figures": {key: figures[key] for key in FIGURES}, "command": command, "machine": machine(),
     })  # fmt: skip
     return True
+
+
+def times_step(places: Places, name: str, run: RunFolder, levels: int) -> Step:
+    """CPU time of every level, once the search has ended."""
+    file = places.results / "times" / f"{name}.json"
+
+    def work(seconds: float | None) -> bool:
+        tickets = {f"level-{n:02d}": run.level(n).ticket for n in range(levels)}
+        make_folder(file.parent)
+        write_json(file, {**measure_times(tickets, ROUNDS), "command": "make evidence"})
+        return True
+
+    return Step(f"{name}: times", lambda: not run.ticket.exists() or file.exists(), work)
 
 
 def crops_step(places: Places, name: str, run: RunFolder, last: int) -> Step:

@@ -163,7 +163,7 @@ def test_the_list_of_options_changes_only_on_purpose():
             "--backend", "--csv", "--data", "--json", "--limit", "--no-skip-bad", "--protocol", "--skip-bad", "--tasks",
             "--threads", "--ticket", "--tile",
         ],
-        "report": ["--crops", "--evidence", "--out"],
+        "report": ["--crops", "--evidence", "--out", "--readme"],
         "inspect": ["--json", "--layers", "--no-layers"],
         "bench": ["--against", "--json", "--runs", "--seconds", "--size", "--threads", "--ticket"],
         "serve": [

@@ -13,9 +13,10 @@ from PIL import Image
 from conftest import mini_data
 from mirl.errors import MirlError
 from mirl.evaluate.crops import GAP, RANKS
-from mirl.evaluate.evidence import COLUMNS, Scored, verdict, write_results
+from mirl.evaluate.evidence import MARKS, verdict, write_results
 from mirl.evaluate.page import CROP
 from mirl.evaluate.runs import Level, Run
+from mirl.evaluate.scores import COLUMNS, Scored
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
 from mirl.recipe import Recipe, TrainConfig
@@ -23,6 +24,7 @@ from mirl.recipe import Recipe, TrainConfig
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
 import evidence
+import ticket_times
 
 
 @pytest.fixture
@@ -30,6 +32,8 @@ def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(evidence, "small", lambda: mini_recipe)
     pilot = replace(mini_recipe, train=TrainConfig(steps=2, batch=2, patch=16), prune=replace(mini_recipe.prune, keep=1.0))
     monkeypatch.setattr(evidence, "PILOTS", {"first": pilot})
+    monkeypatch.setattr(evidence, "ROUNDS", 1)
+    monkeypatch.setattr(ticket_times, "HEIGHT", 48)
     tests = tmp_path / "tests"
     for kind, suffix in (("derain", "rainy"), ("dehaze", "hazy")):
         for side, name in (("input", f"a_{suffix}.png"), ("target", "a_gt.png")):
@@ -52,7 +56,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     evidence.advance(places, None, "")
     assert "all steps are done" in capsys.readouterr().out
     assert all(step.done() for step in evidence.steps(places))
-    for name, controls in (("short", 3), ("small", len(evidence.CONTROLS)), ("small-macs", 0), ("small-seed1", 1)):
+    for name, controls in (("small", len(evidence.CONTROLS)), ("small-macs", 0), ("small-seed1", 1)):
         audit = verify(places.runs / name)
         assert audit.ok, audit.problems
         assert audit.finished
@@ -69,21 +73,37 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     assert record.read_bytes() == (RunFolder(places.runs / "small").level(1).path / "level.json").read_bytes()
     assert not list(places.results.rglob("*.safetensors"))
     page = tmp_path / "page.md"
-    files = write_results(places.results, page, "the command")
+    shutil.copy(Path(__file__).parents[1] / "results" / "peers.json", places.results.parent)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{MARKS[0]}\nold figures\n{MARKS[1]}\nafter\n")
+    files = write_results(places.results, page, "the command", readme)
     assert all(file.stat().st_size for file in files)
     text = page.read_text()
-    for name, controls in (("short", 3), ("small", 6), ("small-macs", 0), ("small-seed1", 1)):
+    for name, controls in (("small", 6), ("small-macs", 0), ("small-seed1", 1)):
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]
         assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
         assert ("No control of its size" in part) == (controls == 0)
-    strips = json.loads((places.results / "crops" / "short" / "crops.json").read_text())
+    summary = readme.read_text()
+    assert summary.startswith(f"before\n{MARKS[0]}\n")
+    assert summary.endswith(f"{MARKS[1]}\nafter\n")
+    assert "old figures" not in summary
+    assert f"{scores_of(places, 'small', 1)['derain']:.2f}" in summary
+    assert "](page-files/small-mean.svg)" in summary
+    assert "| **ours, small** | all, blind |" in text
+    assert "| PReNet | rain | 169 k | 0.7 | 1.87 |" in text
+    times = json.loads((places.results / "times" / "small.json").read_text())
+    assert [row["place"] for row in times["rows"]] == ["level-00", "level-01", "level-02"]
+    assert all(0 < row["ratio"] < 1 for row in times["rows"]), "a network of a few channels against CDnCNN-B"
+    for task, cost in product(("denoise25", "derain", "dehaze"), ("time", "size")):
+        assert "ours, small" in (tmp_path / "page-files" / f"peers-{task}-{cost}.svg").read_text()
+    strips = json.loads((places.results / "crops" / "small" / "crops.json").read_text())
     assert {(strip["task"], strip["rank"]) for strip in strips} == set(product(evidence.PICTURED, RANKS))
     gains = {(strip["task"], strip["rank"]): strip["ticket"] - strip["degraded"] for strip in strips}
     for task in evidence.PICTURED:
         assert gains[task, "best"] >= gains[task, "median"] >= gains[task, "worst"]
-    with Image.open(places.results / "crops" / "short" / strips[0]["file"]) as picture:
+    with Image.open(places.results / "crops" / "small" / strips[0]["file"]) as picture:
         assert picture.size == (4 * CROP + 3 * GAP, CROP)
-    assert f"](results/crops/short/{strips[0]['file']})" in text
+    assert f"](results/crops/small/{strips[0]['file']})" in text
     assert text.count("](page-files/") == len([f for f in files if f.suffix == ".svg"])
 
 
@@ -112,6 +132,16 @@ def test_the_verdict_follows_from_the_scores():
 def make_run() -> Run:
     level = Level("0", 0, 1.0, 1.0, 10, 10, 5, 1.0, {}, {}, (), ())
     return Run("r", {"recipe": {"seed": 0}}, (level, replace(level, name="1", number=1, density=0.1)), (), 0.1)
+
+
+def test_a_readme_without_a_place_for_results_is_refused(tmp_path: Path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n")
+    results = Path(__file__).parents[1] / "results" / "evidence"
+    with pytest.raises(MirlError, match="no place for results"):
+        write_results(results, tmp_path / "page.md", "c", readme)
+    assert readme.read_text() == "# Title\n"
+    assert not (tmp_path / "page.md").exists()
 
 
 def test_bad_folders_of_evidence_are_one_error(tmp_path: Path):

@@ -78,6 +78,7 @@ def report(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html"),
     crops: int = 2,
     evidence: Path | None = None,
+    readme: Path | None = None,
 ) -> None:
     """Write one self-contained HTML page about run folders: PSNR against density, controls, layers, crops.
 
@@ -85,6 +86,7 @@ def report(
         runs: Run folders made by mirl search.
         out: The page; plots (SVG) and numbers (CSV) are written into a folder beside it.
         evidence: Instead of runs: the folder of records and scores that `make evidence` made. The page is then Markdown.
+        readme: With --evidence: a Markdown file whose part between the marks of results is made anew.
         crops: Validation pictures of each task to show, restored by the dense level and by the ticket; 0 shows none.
     """
     from mirl.evaluate.report import write_report
@@ -94,9 +96,11 @@ def report(
 
         if runs:
             raise MirlError(f"--evidence takes no run folders beside it, found {runs[0]}; leave them out")
-        for path in write_results(evidence, out, f"mirl report --evidence {evidence} -o {out}"):
+        for path in write_results(evidence, out, f"mirl report --evidence {evidence} -o {out}", readme):
             print(path)
         return
+    if readme is not None:
+        raise MirlError("--readme goes with --evidence; leave it out or name the folder of results")
     if not runs:
         raise MirlError("no run folder given; expected at least one made by `mirl search`")
     if crops < 0:

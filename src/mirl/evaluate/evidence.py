@@ -2,6 +2,7 @@
 
     FOLDER/runs/NAME/...        records of the runs: recipe.json, level.json, control.json, metrics.jsonl (no weights)
     FOLDER/scores/NAME-PLACE-PROTOCOL.json, .csv   a ticket on the test sets, by set and by image
+    FOLDER/times/NAME.json      CPU time of a run's tickets (may be missing)
     FOLDER/crops/NAME/          pictures of a run (may be missing)
     FOLDER/pilots.json          short trainings by which the recipe was chosen (may be missing)
     FOLDER/../peers.json        other programs on the same test sets (may be missing)
@@ -9,103 +10,106 @@
 Every number on the page comes from these files; the verdict is computed.
 """
 
-import csv
-import io
 import os
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mirl.errors import MirlError
 from mirl.evaluate import plots
+from mirl.evaluate.peers import peers_part
 from mirl.evaluate.report import MATCH_DB, plot_layers
 from mirl.evaluate.runs import Level, Run, read_runs
+from mirl.evaluate.scores import COLUMNS, HEADS, Scored, read_scores, table
 from mirl.files import csv_text, make_folder, read_json, write_bytes
 
-COLUMNS = {  # task -> its sets; the images of all are one mean
-    "denoise15": ("CBSD68",),
-    "denoise25": ("CBSD68",),
-    "denoise50": ("CBSD68",),
-    "derain": ("Rain100L",),
-    "dehaze": ("SOTS", "HSTS"),
-    "clean": ("Kodak24",),
-}
-HEADS = ("noise 15", "noise 25", "noise 50", "rain", "haze", "clean")
 WORST = 3  # images a task that the page names
+MARKS = ("<!-- results: made by `mirl report --evidence`, do not edit -->", "<!-- end of results -->")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A measured ticket: run, place (level-NN or a control's name), its figures, PSNR by task, scores by image.
-
-    `density` is what it keeps over all parameters of the network that was searched, also for a smaller dense network.
-    """
-
-    run: str
-    place: str
-    density: float
-    figures: dict[str, float]
-    psnr: dict[str, float]
-    input_psnr: dict[str, float]
-    images: tuple[dict[str, str], ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean over the three tasks, noise (itself a mean of three) counting once."""
-        noise = statistics.fmean(self.psnr[f"denoise{sigma}"] for sigma in (15, 25, 50))
-        return statistics.fmean((noise, self.psnr["derain"], self.psnr["dehaze"]))
-
-
-def write_results(folder: Path, page: Path, command: str) -> list[Path]:
+def write_results(folder: Path, page: Path, command: str, readme: Path | None = None) -> list[Path]:
     """Write the page (Markdown) of the evidence in `folder`, with the folder STEM-files beside it; return all files.
 
-    Raises MirlError when `folder` holds no runs or no scores, or a damaged file.
+    What lies between the lines MARKS of `readme` is replaced by the result of the first run, or of the one called "small".
+    Raises MirlError when `folder` holds no runs or no scores, or a damaged file, and when `readme` has no such lines.
     """
     folder, page = Path(folder), Path(page)
     if page.suffix.lower() != ".md":
         raise MirlError(f"the results page is Markdown, found {page}; expected a name ending in .md")
+    if readme is not None:
+        _around_marks(readme)
     found = sorted(path.parent for path in (folder / "runs").glob("*/recipe.json"))
     if not found:
         raise MirlError(f"{folder} holds no runs; expected FOLDER/runs/NAME as `make evidence` writes them")
-    runs = read_runs(found)
-    scored = read_scores(folder / "scores", {run.label: run.dense.total for run in runs})
+    runs = sorted(read_runs(found), key=lambda run: run.label != "small")
+    scored = read_scores(folder, {run.label: run.dense.total for run in runs})
     beside = make_folder(page.with_name(f"{page.stem}-files"))
     files: dict[str, str] = {}
-    lines = ["# Results", "", f"Made by `{command}` from the files in `{folder.name}`; `make evidence` makes those.", ""]
+    made = (
+        f"Made by `{command}` from the files in `{folder.name}`. `make evidence` makes those, in as many windows of time as "
+    )
+    made += "it takes; on a GPU: `python bench/evidence.py --data DATA --tests TESTS --device cuda`."
+    lines = ["# Results", "", made, ""]
+    lines += _overview(runs, scored)
     for run in runs:
         mine = [each for each in scored if each.run == run.label]
         lines += _run_part(run, mine, files) + _crops_part(folder / "crops" / run.label, page)
-    lines += _peers_part(folder.parent / "peers.json", runs, scored)
+    lines += peers_part(folder.parent / "peers.json", [s for run in runs if (s := _last(run, scored))], scored, files)
     lines += _pilots_part(folder / "pilots.json")
+    for old in beside.glob("*.*"):
+        if old.name not in files and old.suffix in (".svg", ".csv"):
+            old.unlink()  # of a run or a peer that is no longer there
     for name, text in files.items():
         write_bytes(beside / name, text.encode())
     write_bytes(page, ("\n".join(lines).rstrip() + "\n").replace("FILES/", f"{beside.name}/").encode())
-    return [page, *(beside / name for name in files)]
+    written = [page, *(beside / name for name in files)]
+    if readme is not None:
+        _write_readme(readme, runs[0], scored, page)
+        written.append(readme)
+    return written
 
 
-def read_scores(folder: Path, totals: dict[str, int]) -> list[Scored]:
-    """Read the scores, in the protocol standard, of all tickets of the runs whose parameters `totals` counts."""
-    scored = []
-    for file in sorted(folder.glob("*-standard.json")):
-        label = file.name.removesuffix("-standard.json")
-        value = read_json(file, "the scores of a ticket", dict)
-        run = max((name for name in totals if label.startswith(name + "-")), key=len, default="")
-        place = label[len(run) + 1 :]
-        if not run:
-            raise MirlError(f"{file} is of a run that has no records; expected one of {', '.join(totals)}")
-        images = tuple(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
-        psnr, of_input = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in ("psnr", "input_psnr"))
-        density = value["figures"]["nonzero"] / totals[run]
-        scored.append(Scored(run, place, density, value["figures"], psnr, of_input, images))
-    return scored
+def _write_readme(readme: Path, run: Run, scored: Sequence[Scored], page: Path) -> None:
+    """Put verdict, table and one plot a task between the marks."""
+    before, rest = _around_marks(readme)
+    mine = [each for each in scored if each.run == run.label]
+    where = os.path.relpath(page.with_name(f"{page.stem}-files"), readme.parent)
+    names = [f"{run.label}-mean.svg", f"{run.label}-denoise25.svg"]
+    pictures = [f"![PSNR against density]({where}/{name})" for name in names]
+    link = f"Controls, crops, other programs, cost: [{page.name}]({os.path.relpath(page, readme.parent)})."
+    lines = [MARKS[0], "", verdict(run, mine), "", *_scores_table(run, mine), *pictures, "", link, "", MARKS[1]]
+    write_bytes(readme, (before + "\n".join(lines) + rest).encode())
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a Markdown table, first column left, others right, with a blank line after it."""
-    marks = ["---", *("---:" for _ in head[1:])]
-    return [f"| {' | '.join(cells)} |" for cells in (head, marks, *rows)] + [""]
+def _around_marks(readme: Path) -> tuple[str, str]:
+    """What stands before the first mark and after the second. Raises MirlError unless both are there, once."""
+    text = readme.read_text() if readme.exists() else ""
+    if any(text.count(mark) != 1 for mark in MARKS) or text.index(MARKS[0]) > text.index(MARKS[1]):
+        raise MirlError(f"{readme} has no place for results; expected the lines {MARKS[0]} and {MARKS[1]}, once each")
+    return text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+
+
+def _last(run: Run, scored: Sequence[Scored]) -> Scored | None:
+    """The ticket of a run's last level, where it is measured."""
+    return next((s for s in scored if (s.run, s.place) == (run.label, f"level-{run.last.number:02d}")), None)
+
+
+def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
+    """One line a run: its ticket beside its dense level; what was tried, also where it lost."""
+    rows = []
+    for run in runs:
+        last = _last(run, scored)
+        dense = next((s for s in scored if (s.run, s.place) == (run.label, "level-00")), None)
+        if last is not None and dense is not None and run.last.number:
+            train, prune = run.recipe["train"], run.recipe["prune"]
+            tried = f"{prune['score']}, {prune['scope']}, rewound to update {run.recipe['rewind_step']}"
+            trained = f"{train.get('optimizer', 'adamw')} {train['learning_rate']:g}, {train['steps']:,}"
+            rows.append([f"[{run.label}](#{run.label})", tried, trained,
+                         str(run.seed), f"{last.density:.2%}", f"{dense.mean:.2f}", f"{last.mean:.2f}",
+                         f"{last.mean - dense.mean:+.2f}"])  # fmt: skip
+    head = ["run", "pruned by", "optimizer, rate, updates a level", "seed", "density", "dense dB", "ticket dB", "difference"]
+    text = "Mean PSNR over the three tasks of the test sets, noise (itself the mean of three strengths) counting once:"
+    return [text, "", *table(head, rows)] if rows else []
 
 
 def verdict(run: Run, scored: Sequence[Scored]) -> str:
@@ -143,19 +147,7 @@ def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list
     ]
     trained = {f"level-{level.number:02d}": level for level in run.levels} | {c.name: c for c in run.controls}
     if scored:
-        first = scored[0]
-        rows = [["input", "", "", *(f"{first.input_psnr[c]:.2f}" for c in list(COLUMNS)[:-1]), ""]]
-        for name in [n for n in trained if n in {each.place for each in scored}]:
-            each = next(s for s in scored if s.place == name)
-            figures = each.figures
-            size = [f"{each.density:.2%}", f"{figures['bytes'] / 1000:.0f}"]
-            rows.append([name, *size, *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])
-        lines += [
-            "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `clean`: "
-            "Kodak24 as it is against what comes out.",
-            "",
-        ]
-        lines += table(["ticket", "density", "kB", *HEADS], rows)
+        lines += _scores_table(run, scored)
         files[f"{run.label}-tests.csv"] = csv_text(["ticket", "density", "bytes", *COLUMNS], (
             [s.place, s.density, s.figures["bytes"], *(s.psnr[c] for c in COLUMNS)] for s in scored))  # fmt: skip
         levels = [s for s in scored if s.place.startswith("level-")]
@@ -171,6 +163,23 @@ def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list
         lines += [f"![Density of every layer](FILES/{run.label}-layers.svg)", ""]
     lines += ["Cost of the trainings:", "", *_cost_table(trained)]
     return lines
+
+
+def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
+    """Density, size, time and PSNR of every measured ticket of a run, in the order of training."""
+    first = scored[0]
+    rows = [["input", "", "", "", *(f"{first.input_psnr[c]:.2f}" for c in list(COLUMNS)[:-1]), ""]]
+    names = [f"level-{level.number:02d}" for level in run.levels] + [c.name for c in run.controls]
+    for each in sorted((s for s in scored if s.place in names), key=lambda s: names.index(s.place)):
+        time = "" if each.time is None else f"{each.time:.2g}"
+        rows.append([each.place, f"{each.density:.2%}", f"{each.figures['bytes'] / 1000:.0f}", time,
+                     *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])  # fmt: skip
+    return [
+        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `clean`: "
+        "Kodak24 as it is against what comes out. Time: CPU time of one thread, CDnCNN-B = 1.",
+        "",
+        *table(["ticket", "density", "kB", "time", *HEADS], rows),
+    ]
 
 
 def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
@@ -216,26 +225,6 @@ def _cost_table(trained: dict[str, Level]) -> list[str]:
     return table(["training", "density", "updates", "minutes"], rows)
 
 
-def _peers_part(file: Path, runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
-    """The last level of every run among other programs, also where they win."""
-    if not file.exists():
-        return []
-    peers = read_json(file, "the table of other programs", dict)
-    rows = []
-    for run in runs:
-        last = next((s for s in scored if (s.run, s.place) == (run.label, f"level-{run.last.number:02d}")), None)
-        if last is not None:
-            cells = [f"**{last.psnr[c]:.2f}**" for c in COLUMNS]
-            size = [f"{last.figures['nonzero'] / 1000:.0f} k", f"{last.figures['bytes'] / 1e6:.2f}"]
-            rows.append([f"**ours, {run.label}**", "all, blind", *size, *cells, ""])
-    for peer in peers["rows"]:
-        size = [f"{peer['parameters'] / 1000:g} k" if peer["parameters"] else "", f"{peer['megabytes'] or ''}"]
-        cells = [f"{peer[c]:.2f}" if c in peer else "" for c in COLUMNS]
-        rows.append([peer["method"], peer["serves"], *size, *cells, peer.get("note", "")])
-    head = ["method", "serves", "parameters", "MB", *HEADS, "note"]
-    return ["## Beside other programs", "", f"Theirs: {peers['source']}.", "", *table(head, rows)]
-
-
 def _pilots_part(file: Path) -> list[str]:
     if not file.exists():
         return []
@@ -252,12 +241,3 @@ def _pilots_part(file: Path) -> list[str]:
 def _series(label: str, scored: Sequence[Scored], column: str) -> plots.Series:
     values = tuple(s.mean if column == "mean" else s.psnr[column] for s in scored)
     return plots.Series(label, tuple(s.density for s in scored), values, values, values)
-
-
-def _column(rows: Sequence[dict[str, Any]], name: str, key: str) -> float:
-    """Mean over the images of the sets of a column, or of all sets of its task where it has none of those."""
-    mine = [row for row in rows if row["task"] == name]
-    mine = [row for row in mine if row["set"] in COLUMNS[name]] or mine
-    if not mine:
-        raise MirlError(f"a ticket's scores hold no row of {name}; expected all of {', '.join(COLUMNS)}")
-    return sum(row[key] * row["images"] for row in mine) / sum(row["images"] for row in mine)

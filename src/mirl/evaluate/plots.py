@@ -101,6 +101,24 @@ def psnr_against_density(title: str, lines: Sequence[Series], controls: Sequence
     return drawing.svg
 
 
+def psnr_against_cost(title: str, cost: str, lines: Sequence[Series], points: Sequence[tuple[str, float, float]]) -> str:
+    """Draw PSNR (dB) against what it costs, logarithmic: our tickets as lines, others as named points (name, cost, PSNR)."""
+    with _drawing(4.6, 3.6) as drawing:
+        axes = drawing.axes
+        for index, line in enumerate(lines):
+            colour = PALETTE[index % len(PALETTE)]
+            axes.plot(line.x, line.mean, color=colour, marker="o", markersize=4, linewidth=1.6, label=_short(line.label))
+        for name, x, y in points:
+            axes.plot(x, y, color=INK, marker="D", markersize=4, linestyle="none")
+            axes.annotate(name, (x, y), xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda number, _: f"{number:g}")
+        axes.margins(x=0.15, y=0.12)
+        axes.set(title=title, xlabel=cost, ylabel="PSNR (dB)")
+        _legend(drawing, [line.label for line in lines] or [""])
+    return drawing.svg
+
+
 def density_of_layers(title: str, layers: Sequence[tuple[str, str, float]], overall: float) -> str:
     """Draw the density of every tensor: (stage, group, density), a row for each stage, overall density as a
     line.
