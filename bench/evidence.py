@@ -32,13 +32,14 @@ from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
 from mirl.lottery.run import RunFolder, TrainingFolder
 from mirl.lottery.search import search
-from mirl.recipe import Recipe, small
+from mirl.recipe import Recipe, TaskShare, small
 from mirl.ticket import describe_ticket, read_ticket
 from pilots import PILOTS
 from ticket_times import measure_times
 
 FIGURES = ("parameters", "nonzero", "density", "density_macs", "bytes", "dense_bytes")
-MEASURED = ("denoise15", "denoise25", "denoise50", "derain", "dehaze", "clean")
+TASKS = ("denoise15", "denoise25", "denoise50", "derain", "dehaze")
+MEASURED = (*TASKS, "web", "clean")
 CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("reinit", 0, "level"),
     ("dense-small", 0, "level"),
@@ -77,6 +78,7 @@ def steps(places: Places) -> Iterator[Step]:
     for name, recipe in PILOTS.items():
         yield search_step(places, f"pilots/{name}", recipe)
     yield from run_steps(places, "small", small(), CONTROLS)
+    yield from run_steps(places, "small-web", replace(small(), tasks=(*small().tasks, TaskShare("web", 3.0))), ())
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
@@ -148,7 +150,7 @@ def measure_ticket(
     assert places.tests is not None
     ticket = read_ticket(place.ticket)
     backend = open_backend(ticket, "native")
-    tasks = MEASURED if protocol == "standard" else MEASURED[:-1]
+    tasks = MEASURED if protocol == "standard" else TASKS
     result = evaluate(lambda image: restore_pixels(backend, image, tile=0), places.tests, protocol, tasks)
     make_folder(file.parent)
     result.write_csv(file.with_suffix(".csv"))

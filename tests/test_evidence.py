@@ -56,7 +56,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     evidence.advance(places, None, "")
     assert "all steps are done" in capsys.readouterr().out
     assert all(step.done() for step in evidence.steps(places))
-    for name, controls in (("small", len(evidence.CONTROLS)), ("small-macs", 0), ("small-seed1", 1)):
+    for name, controls in (("small", len(evidence.CONTROLS)), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1)):
         audit = verify(places.runs / name)
         assert audit.ok, audit.problems
         assert audit.finished
@@ -79,7 +79,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     files = write_results(places.results, page, "the command", readme)
     assert all(file.stat().st_size for file in files)
     text = page.read_text()
-    for name, controls in (("small", 6), ("small-macs", 0), ("small-seed1", 1)):
+    for name, controls in (("small", 6), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1)):
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]
         assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
         assert ("No control of its size" in part) == (controls == 0)
@@ -131,7 +131,13 @@ def test_the_verdict_follows_from_the_scores():
 
 def make_run() -> Run:
     level = Level("0", 0, 1.0, 1.0, 10, 10, 5, 1.0, {}, {}, (), ())
-    return Run("r", {"recipe": {"seed": 0}}, (level, replace(level, name="1", number=1, density=0.1)), (), 0.1)
+    return Run(
+        "r",
+        {"recipe": {"seed": 0, "tasks": [{"task": "denoise15"}, {"task": "denoise25"}]}},
+        (level, replace(level, name="1", number=1, density=0.1)),
+        (),
+        0.1,
+    )
 
 
 def test_a_readme_without_a_place_for_results_is_refused(tmp_path: Path):

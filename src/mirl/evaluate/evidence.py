@@ -89,6 +89,11 @@ def _around_marks(readme: Path) -> tuple[str, str]:
     return text.split(MARKS[0])[0], text.split(MARKS[1])[1]
 
 
+def _tasks(run: Run) -> set[str]:
+    """What a run was trained on."""
+    return {share["task"] for share in run.recipe["tasks"]}
+
+
 def _last(run: Run, scored: Sequence[Scored]) -> Scored | None:
     """The ticket of a run's last level, where it is measured."""
     return next((s for s in scored if (s.run, s.place) == (run.label, f"level-{run.last.number:02d}")), None)
@@ -123,7 +128,7 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     text = f"**The ticket keeps {last.density:.2%} of all parameters and {word} its dense network: {gain:+.2f} dB**"
     by_task = ", ".join(f"{head} {last.psnr[c] - dense.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True))
     text += f" mean PSNR over the three tasks of the test sets ({by_task})."
-    worse = [head for head, c in zip(HEADS[:-1], COLUMNS, strict=False) if last.psnr[c] < last.input_psnr[c]]
+    worse = [head for head, c in zip(HEADS, COLUMNS, strict=True) if c in _tasks(run) and last.psnr[c] < last.input_psnr[c]]
     text += f" Worse than left alone: {', '.join(worse)}." if worse else " No task is worse than left alone."
     controls = [each for each in scored if not each.place.startswith("level-") and each.place != "deeper"]
     equal = [each for each in controls if each.density <= last.density * 1.001]
@@ -175,8 +180,9 @@ def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
         rows.append([each.place, f"{each.density:.2%}", f"{each.figures['bytes'] / 1000:.0f}", time,
                      *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])  # fmt: skip
     return [
-        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `clean`: "
-        "Kodak24 as it is against what comes out. Time: CPU time of one thread, CDnCNN-B = 1.",
+        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `web`: "
+        "Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is against what comes out. Time: CPU time of one "
+        "thread, CDnCNN-B = 1.",
         "",
         *table(["ticket", "density", "kB", "time", *HEADS], rows),
     ]
@@ -188,7 +194,7 @@ def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
     if last is None or not run.last.number:
         return []
     rows = []
-    for head, column in zip(HEADS[:-1], COLUMNS, strict=False):
+    for head, column in [pair for pair in zip(HEADS, COLUMNS, strict=True) if pair[1] in _tasks(run)]:
         mine = [i for i in last.images if i["task"] == column]
         mine = [i for i in mine if i["set"] in COLUMNS[column]] or mine
         gains = sorted((float(i["psnr"]) - float(i["input_psnr"]), i["image"]) for i in mine)

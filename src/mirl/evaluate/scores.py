@@ -17,9 +17,10 @@ COLUMNS = {  # task -> its sets; the images of all are one mean
     "denoise50": ("CBSD68",),
     "derain": ("Rain100L",),
     "dehaze": ("SOTS", "HSTS"),
+    "web": ("Kodak24",),
     "clean": ("Kodak24",),
 }
-HEADS = ("noise 15", "noise 25", "noise 50", "rain", "haze", "clean")
+HEADS = ("noise 15", "noise 25", "noise 50", "rain", "haze", "web", "clean")
 
 
 @dataclass(frozen=True)
