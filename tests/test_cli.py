@@ -144,8 +144,8 @@ def test_the_list_of_options_changes_only_on_purpose():
         flags[command.splitlines()[0]] = sorted(set(re.findall(r"--[a-z][a-z-]*", option_lines)) - {"--help"})
     assert flags == {
         "restore": [
-            "--backend", "--max-megapixels", "--no-recursive", "--out", "--recursive", "--strength", "--threads", "--ticket",
-            "--tile",
+            "--backend", "--format", "--max-megapixels", "--no-recursive", "--out", "--quality", "--recursive", "--strength",
+            "--threads", "--ticket", "--tile",
         ],
         "search": [
             "--batch", "--checkpoint-seconds", "--compile", "--data", "--dense-from", "--device", "--devices", "--fraction",
@@ -318,6 +318,23 @@ def test_restore_keeps_the_name_and_each_option_changes_the_result(ticket: Path,
     assert np.array_equal(restored("native", "--backend", "native"), plain)
     assert np.abs(restored("torch", "--backend", "torch") - plain).max() <= 1.001 / 255
     assert np.abs(restored("one", "--threads", 1) - plain).max() <= 1 / 255
+    for format, ending in (
+        ("keep", "png"),
+        ("jpeg", "jpg"),
+        ("png", "png"),
+        ("webp", "webp"),
+        ("tiff", "tif"),
+        ("bmp", "bmp"),
+    ):
+        assert run("restore", photo, "-o", tmp_path / format, "--ticket", ticket, "--format", format) == 0
+        with Image.open(tmp_path / format / f"photo.{ending}") as image:
+            assert image.format == ("PNG" if format == "keep" else format.upper())
+    sizes = []
+    for quality in (10, 90):
+        words = ["--format", "jpeg", "--quality", quality]
+        assert run("restore", photo, "-o", tmp_path / f"q{quality}", "--ticket", ticket, *words) == 0
+        sizes.append((tmp_path / f"q{quality}" / "photo.jpg").stat().st_size)
+    assert sizes[0] < 0.5 * sizes[1]
     assert photo.read_bytes() == before
 
 
@@ -345,6 +362,9 @@ def test_bad_restores_are_one_line(ticket: Path, photo: Path, tmp_path: Path, ca
     assert "--strength" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--strength", "2")
     assert "--tile" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--tile", "3")
     assert "--threads" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--threads", "0")
+    assert "--quality" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--quality", "0")
+    assert "--format" in fails(capsys, "restore", photo, "-o", tmp_path / "o.png", *base, "--format", "jpeg")
+    fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--format", "gif", code=2)
     assert "cannot make the folder" in fails(capsys, "restore", photo, "-o", photo / "below", *base)
     fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--backend", "abacus", code=2)
     empty = tmp_path / "empty"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirl.engine.photos import STREAM, Job, RestoreResult, plan, restore_files
+from mirl.engine.engine import open_backend
+from mirl.engine.photos import STREAM, Job, RestoreResult, plan, restore_file, restore_files
 from mirl.errors import MirlError
 from mirl.image import read_photo
 
@@ -106,12 +107,83 @@ def test_an_output_folder_inside_the_input_is_not_restored_again(album):
     assert sorted(tree(album / "restored")) == ["a.PNG", "b.png", "sub/c.png", "sub/deep/a.png"]
 
 
+def test_another_format_changes_the_suffix_only_where_it_must(tmp_path):
+    names = ["a.png", "b.JPG", "c.jpeg", "sub/d.tif", "e.webp"]
+    for name in names:
+        make(tmp_path / "in" / name)
+    make(tmp_path / "IMG.2024", format="PNG")
+    out = tmp_path / "out"
+    result = restore_files([tmp_path / "in", tmp_path / "IMG.2024"], out, Inverter(), recursive=True, format="jpeg")
+    assert result.failed == []
+    assert sorted(tree(out)) == ["IMG.2024.jpg", "a.jpg", "b.JPG", "c.jpeg", "e.jpg", "sub/d.jpg"]
+    for path in result.done:
+        assert Image.open(io.BytesIO(path.read_bytes())).format == "JPEG"
+    restore_files([tmp_path / "in" / "b.JPG"], tmp_path / "lossless", Inverter(), format="png")
+    np.testing.assert_array_equal(levels(tmp_path / "lossless" / "b.png"), 255 - levels(tmp_path / "in" / "b.JPG"))
+
+
+def test_quality_is_that_of_the_file_and_concerns_jpeg_and_webp_alone(tmp_path):
+    source = make(tmp_path / "in.jpg", quality=98)
+
+    def restored(name: str, **options: object) -> bytes:
+        restore_files([source], tmp_path / name, Inverter(), **options)
+        return (tmp_path / name).read_bytes()
+
+    own, coarse, fine = restored("own.jpg"), restored("coarse.jpg", quality=5), restored("fine.jpg", quality=100)
+    tables = [Image.open(io.BytesIO(content)).quantization for content in (source.read_bytes(), own, coarse, fine)]
+    assert tables[0] == tables[1]
+    assert max(tables[3][0]) == 1 < min(tables[2][0])
+    assert len(restored("coarse.webp", quality=5)) < len(restored("fine.webp", quality=100))
+    assert restored("coarse.png", quality=5) == restored("fine.png", quality=100)
+
+
+def test_a_stream_has_the_format_and_quality_asked_for(tmp_path):
+    source, sizes = make(tmp_path / "in.png"), []
+    for quality in (5, 100):
+        out = io.BytesIO()
+        restore_files([source], STREAM, Inverter(), stdout=out, format="webp", quality=quality)
+        assert Image.open(out).format == "WEBP"
+        sizes.append(len(out.getvalue()))
+    assert sizes[0] < sizes[1]
+    clear, backend = make(tmp_path / "clear.png", "RGBA"), Inverter()
+    result = restore_files([clear], STREAM, backend, stdout=io.BytesIO(), format="jpeg")
+    assert "transparency" in result.failed[0][1]
+    assert backend.calls == 0
+
+
 def refuse(inputs: list[Path], output: Path, words: str, **options: object) -> None:
     backend = Inverter()
     with pytest.raises(MirlError, match=words) as caught:
         restore_files(inputs, output, backend, **options)
     assert "\n" not in str(caught.value)
     assert backend.calls == 0
+
+
+def test_a_format_or_quality_that_cannot_be_is_refused(tmp_path):
+    source = make(tmp_path / "in" / "a.png")
+    make(tmp_path / "in" / "a.bmp")
+    refuse([source], tmp_path / "out", "--format must be one of keep, jpeg, png, webp, tiff, bmp, found 'gif'", format="gif")
+    for quality in (0, 101):
+        refuse([source], tmp_path / "out.jpg", f"--quality .* found {quality}", quality=quality)
+    refuse([source], tmp_path / "out.png", "out.png is not named as --format webp asks", format="webp")
+    refuse([tmp_path / "in"], tmp_path / "out", "would both become .*a.webp", format="webp")
+    refuse([source], tmp_path / "in", "is the input", format="png")
+
+
+def test_one_file_of_a_python_program_is_that_of_the_command(tmp_path, mini_ticket):
+    exif = Image.Exif()
+    exif[0x010E] = "a caption"
+    source = make(tmp_path / "in.png", exif=exif)
+    target = restore_file(str(source), tmp_path / "out", mini_ticket, strength=0.7, format="webp", quality=80, threads=1)
+    assert target == tmp_path / "out" / "in.webp"
+    with Image.open(target) as image:
+        assert (image.format, image.getexif()[0x010E]) == ("WEBP", "a caption")
+    backend = open_backend(mini_ticket, threads=1)
+    restore_files([source], tmp_path / "same.webp", backend, strength=0.7, quality=80)
+    assert (tmp_path / "same.webp").read_bytes() == target.read_bytes()
+    (tmp_path / "bad.png").write_bytes(b"no photo")
+    with pytest.raises(MirlError, match=r"bad.png is not an image"):
+        restore_file(tmp_path / "bad.png", tmp_path / "out", mini_ticket)
 
 
 def test_an_output_that_is_an_input_is_refused(album, tmp_path):

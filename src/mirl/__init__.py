@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mirl.engine.engine import restore as restore
+    from mirl.engine.photos import restore_file as restore_file
     from mirl.errors import MirlError as MirlError
     from mirl.lottery.search import search as search
     from mirl.recipe import Recipe as Recipe
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from mirl.ticket import load_ticket as load
 
 __version__ = "0.1.0"
-__all__ = ["MirlError", "Recipe", "Ticket", "load", "restore", "search"]
+__all__ = ["MirlError", "Recipe", "Ticket", "load", "restore", "restore_file", "search"]
 
 _HOMES = {
     "MirlError": ("mirl.errors", "MirlError"),
@@ -20,6 +21,7 @@ _HOMES = {
     "Ticket": ("mirl.ticket", "Ticket"),
     "load": ("mirl.ticket", "load_ticket"),
     "restore": ("mirl.engine.engine", "restore"),
+    "restore_file": ("mirl.engine.photos", "restore_file"),
     "search": ("mirl.lottery.search", "search"),
 }
 

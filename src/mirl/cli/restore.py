@@ -17,10 +17,12 @@ def restore(
     strength: float = 1.0,
     threads: int | None = None,
     tile: int | None = None,
+    format: Literal["keep", "jpeg", "png", "webp", "tiff", "bmp"] = "keep",
+    quality: int | None = None,
     max_megapixels: float = 100.0,
     recursive: bool = False,
 ) -> None:
-    """Restore photographs: same size, same format and name, metadata kept; an input is never overwritten.
+    """Restore photographs: same size, name and, unless you ask for another, format; metadata kept; inputs never overwritten.
 
     A single photo and an output with an image suffix make that file; otherwise the output is a folder. - is stdin or stdout.
 
@@ -32,6 +34,8 @@ def restore(
         strength: 0 gives the input back, 1 the restored photo, between them a blend.
         threads: Processor threads; the backend's own number when left out.
         tile: Tile side in pixels; 0 restores the whole photo at once; chosen from the memory it needs when left out.
+        format: Save as this format, the suffix of the name included; keep is the photo's own.
+        quality: 1 to 100, of JPEG and WebP; a fine JPEG keeps its own and a lossless WebP stays so when left out, else 95.
         max_megapixels: Refuse larger photos.
         recursive: Look into sub-folders too.
     """
@@ -45,8 +49,8 @@ def restore(
     keep_large_blocks()
     with counting_progress("restoring") as count:
         result = restore_files(
-            inputs, out, opened, strength=strength, tile=tile, max_megapixels=max_megapixels, recursive=recursive,
-            progress=lambda done, total, path: count(done, total, path.name),
+            inputs, out, opened, strength=strength, tile=tile, format=format, quality=quality, max_megapixels=max_megapixels,
+            recursive=recursive, progress=lambda done, total, path: count(done, total, path.name),
         )  # fmt: skip
     if out != STREAM:
         for path in result.done:

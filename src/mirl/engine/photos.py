@@ -7,10 +7,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from mirl.engine.engine import Backend, check_options, restore_pixels
+from mirl.engine.engine import Backend, check_options, open_backend, restore_pixels
 from mirl.errors import MirlError
 from mirl.files import make_folder
-from mirl.image import MAX_MEGAPIXELS, SUFFIXES, encode_photo, read_photo, target_format, write_photo
+from mirl.image import (
+    FORMATS,
+    KEEP,
+    MAX_MEGAPIXELS,
+    SUFFIXES,
+    check_format,
+    check_quality,
+    chosen_format,
+    encode_photo,
+    read_photo,
+    target_format,
+    write_photo,
+)
+from mirl.ticket import Ticket
 
 STREAM = Path("-")  # stdin as an input, stdout as the output
 
@@ -23,6 +36,27 @@ class Job:
     target: Path
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What may be chosen for all photos of a call. Raises MirlError for a value that is none of the possible ones.
+
+    `strength` and `tile` as in `restore_pixels`, `format` one of `mirl.image.CHOICES`, `quality` as in `encode_photo`.
+    """
+
+    strength: float = 1.0
+    tile: int | None = None
+    format: str = KEEP
+    quality: int | None = None
+    max_megapixels: float = MAX_MEGAPIXELS
+
+    def __post_init__(self) -> None:
+        check_options(self.strength, self.tile)
+        chosen_format(self.format)
+        check_quality(self.quality)
+        if not self.max_megapixels > 0:
+            raise MirlError(f"--max-megapixels must be above 0, found {self.max_megapixels}")
+
+
 @dataclass
 class RestoreResult:
     """What was written, and which photos failed with what message."""
@@ -31,46 +65,65 @@ class RestoreResult:
     failed: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def plan(inputs: Sequence[Path], output: Path, recursive: bool = False) -> list[Job]:
+def plan(inputs: Sequence[Path], output: Path, recursive: bool = False, format: str = KEEP) -> list[Job]:
     """Decide every output before any work; nothing is read or written.
 
     A single photo and an `output` with an image suffix make that file. Otherwise `output` is a folder: names
-    are kept, and sub-folders when `recursive`. Of a folder, files with an image suffix are taken, hidden ones
-    and those below `output` not. Raises MirlError for a missing or empty input, two inputs with one output,
-    or an output that is an input, through links too.
+    are kept but for the suffix of another `format`, and sub-folders when `recursive`. Of a folder, files with an
+    image suffix are taken, hidden ones and those below `output` not. Raises MirlError for a missing or empty input,
+    two inputs with one output, an output that is an input, through links too, or one whose suffix is not of `format`.
     """
     if not inputs:
         raise MirlError("no input given; expected photos or folders of photos")
     try:
         if STREAM in inputs or output == STREAM:
-            return [_stream_job(inputs, output)]
-        return _file_jobs(inputs, output, recursive)
+            jobs = [_stream_job(inputs, output)]
+        else:
+            jobs = _file_jobs(inputs, output, recursive, chosen_format(format))
     except OSError as error:
         raise MirlError(f"cannot look at {error.filename}: {error.strerror}; check names and permissions") from error
+    wanted = chosen_format(format)
+    for job in jobs:
+        if wanted and job.target != STREAM and SUFFIXES.get(job.target.suffix.lower()) != wanted:
+            raise MirlError(f"the output {job.target} is not named as --format {format} asks; leave one of the two out")
+    return jobs
 
 
-def _file_jobs(inputs: Sequence[Path], output: Path, recursive: bool) -> list[Job]:
+def _file_jobs(inputs: Sequence[Path], output: Path, recursive: bool, format: str | None) -> list[Job]:
     named = output.suffix.lower() in SUFFIXES and not output.is_dir()
     if output.exists() and not output.is_dir() and not named:
         raise MirlError(f"{output} is a file without an image suffix; expected a folder or a name such as out.png")
     jobs: list[Job] = []
     for path in inputs:
-        if path.is_dir():
-            if named:
-                raise MirlError(f"{path} is a folder, but the output {output} is one photo; give an output folder")
-            found = [Job(photo, output / photo.relative_to(path)) for photo in _photos_in(path, output, recursive)]
-            if not found:
-                hint = "" if recursive else "; add --recursive to look into its sub-folders"
-                raise MirlError(f"no photos in {path}; expected files ending in {', '.join(SUFFIXES)}{hint}")
-            jobs += found
-        elif path.exists():
-            jobs.append(Job(path, output if named else output / path.name))
-        else:
-            raise MirlError(f"{path} does not exist; expected a photo or a folder of photos")
+        if path.is_dir() and named:
+            raise MirlError(f"{path} is a folder, but the output {output} is one photo; give an output folder")
+        found = find_photos(path, output, recursive)
+        jobs += [Job(photo, output if named else output / renamed(name, format)) for photo, name in found]
     if named and len(jobs) > 1:
         raise MirlError(f"{len(jobs)} inputs, but the output {output} is one photo; give an output folder")
-    _check_targets(jobs)
+    check_targets(jobs)
     return jobs
+
+
+def find_photos(path: Path, output: Path, recursive: bool = False) -> list[tuple[Path, Path]]:
+    """Return the photos of a folder with their paths below it, sorted, or a single photo with its name.
+
+    Of a folder, as `plan` says. Raises MirlError when there is none, OSError for a folder that cannot be listed.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise MirlError(f"{path} does not exist; expected a photo or a folder of photos")
+        return [(path, Path(path.name))]
+    found = [(photo, photo.relative_to(path)) for photo in _photos_in(path, output, recursive)]
+    if not found:
+        raise no_photos(path, recursive)
+    return found
+
+
+def no_photos(folder: object, recursive: bool) -> MirlError:
+    """Return the error of a folder without photos."""
+    hint = "" if recursive else "; add --recursive to look into its sub-folders"
+    return MirlError(f"no photos in {folder}; expected files ending in {', '.join(SUFFIXES)}{hint}")
 
 
 def restore_files(
@@ -80,6 +133,8 @@ def restore_files(
     *,
     strength: float = 1.0,
     tile: int | None = None,
+    format: str = KEEP,
+    quality: int | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
     recursive: bool = False,
     progress: Callable[[float, int, Path], None] | None = None,
@@ -88,15 +143,13 @@ def restore_files(
 ) -> RestoreResult:
     """Restore what `plan` finds; a bad photo is recorded and the others go on.
 
-    Formats, names and metadata are kept (`mirl.image`); an older output is replaced in one step.
-    `progress(finished, all, photo)` counts photos, with the fraction of the one in work. `stdin` and `stdout`
-    default to the process's. Raises MirlError, before any photo is read, for what `plan` refuses, a wrong
-    option or an output folder that cannot be made.
+    Names and metadata are kept, and so is the format unless `format` asks for another; options as in `Choices`.
+    An older output is replaced in one step. `progress(finished, all, photo)` counts photos, with the fraction of
+    the one in work. `stdin` and `stdout` default to the process's. Raises MirlError, before any photo is read, for
+    what `plan` refuses, a wrong option or an output folder that cannot be made.
     """
-    jobs = plan(inputs, output, recursive)
-    check_options(strength, tile)
-    if not max_megapixels > 0:
-        raise MirlError(f"--max-megapixels must be above 0, found {max_megapixels}")
+    choices = Choices(strength, tile, format, quality, max_megapixels)
+    jobs = plan(inputs, output, recursive, format)
     for folder in dict.fromkeys(job.target.parent for job in jobs if job.target != STREAM):
         make_folder(folder)
     result = RestoreResult()
@@ -109,13 +162,40 @@ def restore_files(
         if progress:
             progress(number, len(jobs), job.source)
         try:
-            _restore_one(job, backend, strength, tile, max_megapixels, on_tile, stdin, stdout)
+            _restore_one(job, backend, choices, on_tile, stdin, stdout)
             result.done.append(job.target)
         except MirlError as error:
             result.failed.append((job.source, str(error)))
         if progress:
             progress(number + 1, len(jobs), job.source)
     return result
+
+
+def restore_file(
+    source: str | Path,
+    target: str | Path,
+    ticket: Ticket,
+    *,
+    strength: float = 1.0,
+    format: str = KEEP,
+    quality: int | None = None,
+    backend: str = "auto",
+    tile: int | None = None,
+    threads: int | None = None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Path:
+    """Restore one photo as `mirl restore SOURCE -o TARGET` does, metadata included, and return the file written.
+
+    `target` is a file where its suffix is an image's, else a folder. Options as in `Choices` and `open_backend`.
+    Raises MirlError for what `plan` refuses, a wrong option, or a photo that cannot be read or written.
+    """
+    result = restore_files(
+        [Path(source)], Path(target), open_backend(ticket, backend, threads), strength=strength, tile=tile,
+        format=format, quality=quality, max_megapixels=max_megapixels,
+    )  # fmt: skip
+    for _, message in result.failed:
+        raise MirlError(message)
+    return result.done[0]
 
 
 def _stream_job(inputs: Sequence[Path], output: Path) -> Job:
@@ -141,6 +221,14 @@ def _photos_in(folder: Path, output: Path, recursive: bool) -> list[Path]:
     return sorted(found)
 
 
+def renamed(path: Path, format: str | None) -> Path:
+    """Return the path with a suffix of `format`: its own if it is one, in place of another image's, else added."""
+    own = SUFFIXES.get(path.suffix.lower())
+    if format is None or own == format:
+        return path
+    return path.with_name((path.stem if own else path.name) + FORMATS[format][0])
+
+
 def _raise(error: OSError) -> None:
     raise error  # os.walk would pass over a folder it cannot list
 
@@ -153,7 +241,7 @@ def _same(path: Path, other: Path) -> bool:
     return other.exists() and path.samefile(other)
 
 
-def _check_targets(jobs: Sequence[Job]) -> None:
+def check_targets(jobs: Sequence[Job]) -> None:
     """Raise MirlError when an output is an input (through links too), is a folder, or is wanted twice."""
     inputs = {(info.st_dev, info.st_ino): job.source for job in jobs for info in [job.source.stat()]}
     taken: dict[str, Path] = {}
@@ -175,24 +263,24 @@ def _check_targets(jobs: Sequence[Job]) -> None:
 def _restore_one(
     job: Job,
     backend: Backend,
-    strength: float,
-    tile: int | None,
-    max_megapixels: float,
+    choices: Choices,
     on_tile: Callable[[int, int], None],
     stdin: BinaryIO | None,
     stdout: BinaryIO | None,
 ) -> None:
     source = (stdin or sys.stdin.buffer).read() if job.source == STREAM else job.source
-    photo = read_photo(source, max_megapixels)
+    photo = read_photo(source, choices.max_megapixels)
+    format = chosen_format(choices.format) or photo.format
     if job.target != STREAM:
-        target_format(photo, job.target)  # refuse lost transparency before the work
-    pixels = restore_pixels(backend, photo.pixels, strength, tile, on_tile=on_tile)
+        format = target_format(photo, job.target)
+    check_format(photo, format)  # before the work
+    pixels = restore_pixels(backend, photo.pixels, choices.strength, choices.tile, on_tile=on_tile)
     restored = replace(photo, pixels=pixels)
     if job.target != STREAM:
-        return write_photo(restored, job.target)
+        return write_photo(restored, job.target, choices.quality)
     stream = stdout or sys.stdout.buffer
     try:
-        stream.write(encode_photo(restored))
+        stream.write(encode_photo(restored, format, choices.quality))
         stream.flush()
     except OSError as error:
         raise MirlError(f"cannot write the photo to stdout: {error.strerror}") from error

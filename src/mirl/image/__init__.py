@@ -6,17 +6,34 @@ its pixels, `pixels.py` 8-bit rounding, modes, and the images and arrays of Pyth
 """
 
 from mirl.image.limits import MAX_MEGAPIXELS, ImageError
-from mirl.image.photo import FORMATS, SUFFIXES, Photo, encode_photo, target_format, write_photo
+from mirl.image.photo import (
+    CHOICES,
+    FORMATS,
+    KEEP,
+    SUFFIXES,
+    Photo,
+    check_format,
+    check_quality,
+    chosen_format,
+    encode_photo,
+    target_format,
+    write_photo,
+)
 from mirl.image.pixels import as_pixels, cut_centre, quantise
 from mirl.image.read import read_photo, read_pixels
 
 __all__ = [
+    "CHOICES",
     "FORMATS",
+    "KEEP",
     "MAX_MEGAPIXELS",
     "SUFFIXES",
     "ImageError",
     "Photo",
     "as_pixels",
+    "check_format",
+    "check_quality",
+    "chosen_format",
     "cut_centre",
     "encode_photo",
     "quantise",

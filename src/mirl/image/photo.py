@@ -19,6 +19,9 @@ FORMATS = {
     "BMP": (".bmp",),
 }
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
+KEEP = "keep"
+CHOICES = (KEEP, *(name.lower() for name in FORMATS))  # what a user may ask for, everywhere by these words
+_LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,19 +43,43 @@ class Photo:
     coding: Coding = field(default_factory=Coding)
 
 
+def chosen_format(choice: str) -> str | None:
+    """Return the key of FORMATS that one of CHOICES stands for, None for "keep". Raises MirlError for another word."""
+    if choice not in CHOICES:
+        raise MirlError(f"--format must be one of {', '.join(CHOICES)}, found {choice!r}")
+    return None if choice == KEEP else choice.upper()
+
+
+def check_quality(quality: int | None) -> None:
+    """Raise MirlError for a quality that is neither None nor 1 to 100."""
+    if quality is not None and not 1 <= quality <= 100:
+        raise MirlError(f"--quality must lie between 1 and 100, found {quality}")
+
+
+def check_format(photo: Photo, format: str, name: str = "the result") -> None:
+    """Raise MirlError, naming the photo, when `format` would lose its transparency or cannot hold its size."""
+    if format in ("JPEG", "BMP") and photo.alpha is not None and photo.alpha.min() < 1:
+        raise ImageError(
+            "transparency", f"{name}: {format} cannot hold the photo's transparency; choose png, webp or tiff instead"
+        )
+    height, width = photo.pixels.shape[:2]
+    if max(height, width) > (most := _LARGEST_SIDE.get(format, 1 << 31)):
+        raise MirlError(f"cannot write {width}x{height} pixels as {format}: a side is beyond {most}; choose another format")
+
+
 def target_format(photo: Photo, path: Path) -> str:
     """Return the format `write_photo` would use: the one `path`'s suffix names, else the photo's own.
 
-    Raises MirlError when that format would lose the photo's transparency.
+    Raises MirlError when that format would lose the photo's transparency or cannot hold its size.
     """
     name = SUFFIXES.get(path.suffix.lower(), photo.format)
-    _check_alpha(photo, name, str(path))
+    check_format(photo, name, str(path))
     return name
 
 
-def write_photo(photo: Photo, path: Path) -> None:
+def write_photo(photo: Photo, path: Path, quality: int | None = None) -> None:
     """Write the photo in one step, as `target_format` says. Raises MirlError, leaving no partial file."""
-    write_bytes(path, encode_photo(photo, target_format(photo, path)))
+    write_bytes(path, encode_photo(photo, target_format(photo, path), quality))
 
 
 def encode_photo(photo: Photo, format: str | None = None, quality: int | None = None) -> bytes:
@@ -61,13 +88,14 @@ def encode_photo(photo: Photo, format: str | None = None, quality: int | None = 
     JPEG keeps its tables and subsampling from quality 90 up, else quality 95; WebP stays lossless or is
     quality 95. A `quality` of 1 to 100 replaces both, and concerns no other format. ICC profile, EXIF and
     resolution go along where the format has a place for them (BMP: only resolution). 16-bit grey stays so in
-    PNG and TIFF and is rounded to 8 bits elsewhere. Raises MirlError for
-    transparency that JPEG or BMP cannot hold and for a size that the format cannot hold.
+    PNG and TIFF and is rounded to 8 bits elsewhere. Raises MirlError for an unknown format, a quality outside
+    1 to 100, transparency that JPEG or BMP cannot hold and a size that the format cannot hold.
     """
     format = format or photo.format
     if format not in FORMATS:
         raise MirlError(f"cannot write the format {format!r}; expected one of {', '.join(FORMATS)}")
-    _check_alpha(photo, format, "the result")
+    check_quality(quality)
+    check_format(photo, format)
     alpha = None if format in ("JPEG", "BMP") else photo.alpha
     image = join(photo.pixels, alpha, photo.grey, photo.bits if format in ("PNG", "TIFF") else 8)
     options = _options(photo, format, quality)
@@ -91,8 +119,6 @@ def encode_photo(photo: Photo, format: str | None = None, quality: int | None = 
 def _options(photo: Photo, format: str, quality: int | None) -> dict[str, Any]:
     coding = photo.coding
     options: dict[str, Any] = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": coding.dpi}
-    if quality is not None and not 1 <= quality <= 100:
-        raise MirlError(f"the quality must lie between 1 and 100, found {quality}")
     if quality is not None and format in ("JPEG", "WEBP"):
         options |= {"quality": quality, "exact": True} if format == "WEBP" else {"quality": quality}
     elif format == "JPEG" and coding.jpeg_tables:
@@ -104,11 +130,3 @@ def _options(photo: Photo, format: str, quality: int | None) -> dict[str, Any]:
     elif format == "TIFF":
         options["compression"] = coding.tiff_compression
     return {key: value for key, value in options.items() if value is not None}
-
-
-def _check_alpha(photo: Photo, format: str, name: str) -> None:
-    if format in ("JPEG", "BMP") and photo.alpha is not None and photo.alpha.min() < 1:
-        raise ImageError(
-            "transparency",
-            f"{name}: {format} cannot hold the photo's transparency; choose a name ending in .png, .webp or .tif",
-        )

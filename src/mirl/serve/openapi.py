@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from mirl.serve.work import FORMATS, MEDIA_TYPES
+from mirl.image import CHOICES
+from mirl.serve.work import MEDIA_TYPES
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "ticket": {"type": "string", "description": "Name of a ticket of GET /v1/tickets; the default one when left out."},
     "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 1, "description": "0 gives the photo back."},
-    "format": {"type": "string", "enum": list(FORMATS), "default": "keep"},
+    "format": {"type": "string", "enum": list(CHOICES), "default": "keep"},
     "quality": {"type": "integer", "minimum": 1, "maximum": 100, "description": "Of JPEG and WebP."},
 }
 _ERROR = {

@@ -41,8 +41,6 @@ def refusal_of(error: MirlError) -> Refusal:
     """Return the answer to an image or a wish that `mirl restore` refuses as well."""
     if isinstance(error, ImageError):
         message = str(error).replace(", or raise --max-megapixels", "")
-        if error.reason == "transparency":
-            message = "the format asked for cannot hold the photo's transparency; ask for png or webp"
         return Refusal(_STATUS[error.reason], f"image_{error.reason}", message)
     if str(error).startswith("cannot write "):  # a side beyond what the format holds
         return Refusal(422, "image_size", "the format asked for cannot hold an image of this size; ask for png")

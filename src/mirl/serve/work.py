@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mirl.engine.engine import Backend, restore_pixels
-from mirl.image import encode_photo, read_photo
+from mirl.image import CHOICES, check_format, chosen_format, encode_photo, read_photo
 from mirl.serve.refusal import Refusal
 
-FORMATS = {"keep": None, "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 MEDIA_TYPES = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff", "BMP": "image/bmp",
 }  # fmt: skip
@@ -41,9 +40,9 @@ def parse_wish(given: Mapping[str, str]) -> Wish:
     if quality is not None and quality != int(quality):
         raise _wrong("quality", "a whole number from 1 to 100")
     name = given.get("format", "keep")
-    if name not in FORMATS:
-        raise _wrong("format", f"one of {', '.join(FORMATS)}")
-    return Wish(given.get("ticket"), strength, FORMATS[name], None if quality is None else int(quality))
+    if name not in CHOICES:
+        raise _wrong("format", f"one of {', '.join(CHOICES)}")
+    return Wish(given.get("ticket"), strength, chosen_format(name), None if quality is None else int(quality))
 
 
 def restore_bytes(
@@ -57,8 +56,7 @@ def restore_bytes(
     photo = read_photo(content, max_megapixels)
     check()
     name = wish.format or photo.format
-    if photo.alpha is not None and name in ("JPEG", "BMP"):
-        encode_photo(replace(photo, pixels=photo.pixels[:1, :1], alpha=photo.alpha.min(keepdims=True)), name)  # before work
+    check_format(photo, name)  # before the work
     pixels = restore_pixels(backend(), photo.pixels, wish.strength, on_tile=lambda done, count: check())
     check()
     restored = encode_photo(replace(photo, pixels=pixels), name, wish.quality)
