@@ -7,7 +7,8 @@ runtimes like it best. Features are (1, c, h, w), so that convolutions run in bl
 - LayerNorm is elementary operations, for the operator wants channels last; its scale and shift are in the next convolution.
 - The projection is multiplied into the attention matrix, and both are one 1x1 convolution of the values, which leaves the
   features in OpenVINO's layout.
-Two places depend on the runtime, see `onnx_model`: means over channels and the product of queries and keys.
+Two places depend on the runtime, see `onnx_model`: means over channels and the product of queries and keys. With a batch,
+what is of one image (attention, prompts) has the batch as its first axis, and the 1x1 convolution is a product of matrices.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from mirl.ticket import Ticket
 Statistics = Literal["own", "sum", "use"]
 Runtime = Literal["onnxruntime", "openvino"]
 Array = NDArray[Any]
-_OPSET = 20  # the first with Gelu
+OPSET = 20  # the first with Gelu
 _BLOCK = 16  # channels of a block in ONNX Runtime's layout
 
 
@@ -35,7 +36,7 @@ def onnx_model(ticket: Ticket, statistics: Statistics = "own", runtime: Runtime 
     alike, that stand in for the image's own: for each block BLOCK.gram and BLOCK.squares, for each prompt PROMPT.features.
     Every runtime takes every graph; `runtime` is the one that it is fastest in.
     """
-    graph = _Graph(ticket, statistics, runtime)
+    graph = Graph(ticket, statistics, runtime)
     graph.network()
     sizes: list[Any] = [1, 3, "height", "width"]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)
@@ -48,13 +49,17 @@ def onnx_model(ticket: Ticket, statistics: Statistics = "own", runtime: Runtime 
         [restored, *(shared if statistics == "sum" else [])],
         list(graph.constants.values()),
     )
-    return helper.make_model(built, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10)
+    return helper.make_model(built, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
 
-class _Graph:
-    """Nodes and constants so far; every method adds some and returns the name of its result."""
+class Graph:
+    """Nodes and constants so far; every method adds some and returns the name of its result.
 
-    def __init__(self, ticket: Ticket, statistics: Statistics, runtime: Runtime):
+    `batched` takes any number of images; with statistics "own" alone.
+    """
+
+    def __init__(self, ticket: Ticket, statistics: Statistics, runtime: Runtime, batched: bool = False):
+        self.batched, self.lead = batched, [0] if batched else []  # in a shape, 0 is "as it was"
         self.weights, self.config, self.statistics, self.runtime = ticket.weights, ticket.network, statistics, runtime
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -87,7 +92,7 @@ class _Graph:
     def normalise(self, x: str, channels: int) -> str:
         """LayerNorm without scale and shift, the variance from differences: E[x^2] - E[x]^2 may be negative."""
         apart = self.runtime == "onnxruntime"
-        features = self.add("Reshape", [x, self.integers(channels, -1)]) if apart else x
+        features = self.add("Reshape", [x, self.integers(*self.lead, channels, -1)]) if apart else x
         centred = self.add("Sub", [features, self.channel_mean(features, channels)])
         variance = self.channel_mean(self.add("Mul", [centred, centred]), channels)
         deviation = self.add("Sqrt", [self.add("Add", [variance, self.number(1e-5)])])
@@ -95,7 +100,7 @@ class _Graph:
         return self.add("Reshape", [normal, self.add("Shape", [x])]) if apart else normal
 
     def channel_mean(self, x: str, channels: int) -> str:
-        """Mean of (c, n) for ONNX Runtime, where a product is five times faster than ReduceMean, else of (1, c, h, w)."""
+        """Mean of (batch, c, n) for ONNX Runtime, where a product is five times faster than ReduceMean, else of (1, c, h, w)."""
         if self.runtime == "onnxruntime":
             return self.add("MatMul", [self.constant(np.full((1, channels), 1 / channels, np.float32)), x])
         return self.add("ReduceMean", [x, self.integers(1)], keepdims=1)
@@ -126,30 +131,41 @@ class _Graph:
         query_key = [part(0), part(1)] if self.statistics != "use" else []
         gram = self.share(f"{name}.gram", (heads, width, width), lambda: self.gram(query_key, heads, width))
         both = self.share(f"{name}.squares", (heads, width, 2), lambda: self.squares(query_key, heads, width))
-        of_q = self.add("Slice", [both, self.integers(0), self.integers(1), self.integers(2)])
-        of_k = self.add("Slice", [both, self.integers(1), self.integers(2), self.integers(2)])
-        product = self.add("Mul", [of_q, self.add("Transpose", [of_k], perm=[0, 2, 1])])
+        of_q = self.add("Slice", [both, self.integers(0), self.integers(1), self.integers(-1)])
+        of_k = self.add("Slice", [both, self.integers(1), self.integers(2), self.integers(-1)])
+        product = self.add("Mul", [of_q, self.turn(of_k, 0, 2, 1)])
         lengths = self.add("Sqrt", [self.add("Max", [product, self.number(1e-24)])])
         heat = self.constant(self.weights[f"{place}.temperature"].reshape(heads, 1, 1))
         matrix = self.add("Softmax", [self.add("Mul", [self.add("Div", [gram, lengths]), heat])], axis=-1)
         project = self.weights[f"{place}.project.weight"].reshape(channels, heads, width).transpose(1, 0, 2)
-        mix = self.add("Transpose", [self.add("MatMul", [self.constant(project), matrix])], perm=[1, 0, 2])
+        mix = self.turn(self.add("MatMul", [self.constant(project), matrix]), 1, 0, 2)
+        if self.batched:
+            value = part(2)
+            flat = self.add("Reshape", [value, self.integers(0, channels, -1)])
+            mixed = self.add("MatMul", [self.add("Reshape", [mix, self.integers(0, channels, channels)]), flat])
+            return self.add("Add", [x, self.add("Reshape", [mixed, self.add("Shape", [value])])])
         filter_of_image = self.add("Reshape", [mix, self.integers(channels, channels, 1, 1)])
         return self.add("Add", [x, self.add("Conv", [part(2), filter_of_image], kernel_shape=[1, 1])])
 
+    def turn(self, x: str, *order: int) -> str:
+        """Transpose the axes behind the batch."""
+        first = len(self.lead)
+        return self.add("Transpose", [x], perm=[*range(first), *(first + axis for axis in order)])
+
     def gram(self, query_key: Sequence[str], heads: int, width: int) -> str:
         """q kT of every head, (heads, width, width). OpenVINO keeps channels last: there one head is read as it lies."""
-        if heads == 1 and self.runtime == "openvino":
+        if heads == 1 and self.runtime == "openvino" and not self.batched:
             last = [self.add("Transpose", [part], perm=[0, 2, 3, 1]) for part in query_key]
             q, k = (self.add("Reshape", [part, self.integers(1, -1, width)]) for part in last)
             return self.add("MatMul", [self.add("Transpose", [q], perm=[0, 2, 1]), k])
-        q, k = (self.add("Reshape", [part, self.integers(heads, width, -1)]) for part in query_key)
-        return self.add("MatMul", [q, self.add("Transpose", [k], perm=[0, 2, 1])])
+        q, k = (self.add("Reshape", [part, self.integers(*self.lead, heads, width, -1)]) for part in query_key)
+        return self.add("MatMul", [q, self.turn(k, 0, 2, 1)])
 
     def squares(self, query_key: Sequence[str], heads: int, width: int) -> str:
         """Squared lengths of q and k, (heads, width, 2); ReduceSumSquare is slower than a product and a sum."""
         sums = [self.add("ReduceSum", [self.add("Mul", [x, x]), self.integers(2, 3)], keepdims=0) for x in query_key]
-        return self.add("Concat", [self.add("Reshape", [x, self.integers(heads, width, 1)]) for x in sums], axis=2)
+        columns = [self.add("Reshape", [x, self.integers(*self.lead, heads, width, 1)]) for x in sums]
+        return self.add("Concat", columns, axis=-1)
 
     def feed_forward(self, x: str, name: str, channels: int) -> str:
         place = f"{name}.feed_forward"
@@ -181,9 +197,8 @@ class _Graph:
         channels = len(weight)
         x = self.conv(x, weight)
         half = self.add("SpaceToDepth", [x], blocksize=2)
-        apart = self.add("Reshape", [half, self.integers(4, channels, -1)])
-        turned = self.add("Transpose", [apart], perm=[1, 0, 2])
-        return self.add("Reshape", [turned, self.add("Shape", [half])])
+        apart = self.add("Reshape", [half, self.integers(*self.lead, 4, channels, -1)])
+        return self.add("Reshape", [self.turn(apart, 1, 0, 2), self.add("Shape", [half])])
 
     def up(self, x: str, name: str) -> str:
         return self.add("DepthToSpace", [self.conv(x, self.weights[f"{name}.weight"])], blocksize=2, mode="CRD")
@@ -199,14 +214,19 @@ class _Graph:
         scores = self.add("Gemm", [mean, self.constant(select), self.constant(bias)], transB=1)
         flat = self.constant(values.transpose(0, 3, 1, 2).reshape(prompts, -1))
         mixed = self.add("MatMul", [self.add("Softmax", [scores], axis=-1), flat])
-        prompt = self.add("Reshape", [mixed, self.integers(1, width, size, size)])
-        wanted = self.add("Concat", [self.integers(1, width), self.add("Shape", [x], start=2)], axis=0)
+        images = self.add("Shape", [x], end=1) if self.batched else self.integers(1)
+        prompt = self.add("Reshape", [mixed, self.integers(-1 if self.batched else 1, width, size, size)])
+        wanted = self.add("Concat", [images, self.integers(width), self.add("Shape", [x], start=2)], axis=0)
         resized = self.add("Resize", [prompt, "", "", wanted], mode="linear", coordinate_transformation_mode="half_pixel")
         return self.add("Concat", [x, self.conv(resized, self.weights[f"{name}.conv.weight"])], axis=1)
 
     def network(self) -> None:
         """Add the whole network, from `image` to `restored`."""
-        x1 = self.stage("encoder1", self.conv("image", self.weights["embed.weight"]))
+        self.nodes.append(helper.make_node("Add", ["image", self.change("image")], ["restored"], name="restored"))
+
+    def change(self, image: str) -> str:
+        """Add all of the network but its last sum: what it adds to `image`."""
+        x1 = self.stage("encoder1", self.conv(image, self.weights["embed.weight"]))
         x2 = self.stage("encoder2", self.down(x1, "down1"))
         x3 = self.stage("encoder3", self.down(x2, "down2"))
         x = self.stage("latent", self.down(x3, "down3"))
@@ -217,8 +237,7 @@ class _Graph:
             if level > 1:
                 x = self.pointwise(x, self.weights[f"fuse{level}.weight"])
             x = self.stage(f"decoder{level}", x)
-        change = self.conv(self.stage("refinement", x), self.weights["output.weight"])
-        self.nodes.append(helper.make_node("Add", ["image", change], ["restored"], name="restored"))
+        return self.conv(self.stage("refinement", x), self.weights["output.weight"])
 
 
 def _padded(weight: Array, rows: int) -> Array:

@@ -1,0 +1,185 @@
+"""Export: one ONNX file for any batch and size, checked before it is written; safetensors and back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from conftest import MINI, make_ticket
+from mirl.engine import onnx_export
+from mirl.engine.onnx_export import batched_model, check_parity, export_onnx
+from mirl.engine.torch import TorchBackend
+from mirl.errors import MirlError
+from mirl.layers import parameters
+from mirl.network.checkpoint import import_checkpoint
+from mirl.recipe import to_dict
+from mirl.ticket import Ticket
+from mirl.ticket_tensors import read_tensors, write_tensors
+
+TICKET = make_ticket(keep=0.5)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "t.onnx"
+    assert export_onnx(TICKET, path) < 1e-4
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(exported: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+
+
+def test_it_is_one_valid_file_with_open_axes_and_the_tickets_facts(exported: Path):
+    assert [path.name for path in exported.parent.iterdir()] == ["t.onnx"]
+    model = onnx.load(exported)
+    onnx.checker.check_model(model, full_check=True)
+    for value in (*model.graph.input, *model.graph.output):
+        axes = value.type.tensor_type.shape.dim
+        assert [axis.dim_param or axis.dim_value for axis in axes] == ["batch", 3, "height", "width"]
+    facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert facts["network"] == json.loads(json.dumps(to_dict(MINI)))
+    assert facts["density"] == TICKET.density
+    assert facts["provenance"] == TICKET.provenance
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))
+def test_every_batch_and_size_gives_what_the_network_gives(session, batch: int, height: int, width: int):
+    images = np.random.default_rng(0).random((batch, 3, height, width), dtype=np.float32)
+    restored = session.run(None, {"image": images})[0]
+    backend = TorchBackend(TICKET, 1)
+    wanted = np.stack([backend.forward(np.ascontiguousarray(image.transpose(1, 2, 0))) for image in images])
+    np.testing.assert_allclose(restored.transpose(0, 2, 3, 1), wanted, atol=1e-4)
+
+
+def test_pruned_weights_are_zero_in_the_file(exported: Path):
+    zeros = sum(int((onnx.numpy_helper.to_array(c) == 0).sum()) for c in onnx.load(exported).graph.initializer if c.dims)
+    assert zeros >= sum(int((~mask).sum()) for mask in TICKET.masks.values())
+
+
+def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = replace(TICKET, weights={n: w * np.float32(1.01) for n, w in TICKET.weights.items()})
+    with pytest.raises(MirlError, match="differs from the ticket's by"):
+        check_parity(TICKET, batched_model(other).SerializeToString())
+    monkeypatch.setattr(onnx_export, "batched_model", lambda ticket: batched_model(other))
+    with pytest.raises(MirlError, match="nothing was written"):
+        export_onnx(TICKET, tmp_path / "t.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_does_not_run_or_gives_no_number_fails_the_check():
+    with pytest.raises(MirlError, match="does not run in ONNX Runtime"):
+        check_parity(TICKET, b"no model")
+    huge = replace(TICKET, weights=TICKET.weights | {"output.weight": np.full((3, 8, 3, 3), 3e38, np.float32)}, masks={})
+    with pytest.raises(MirlError, match="differs"):
+        check_parity(huge, batched_model(huge).SerializeToString())
+    fixed = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Slice", ["image", "zero", "one"], ["restored"])],
+            "cut",
+            [onnx.helper.make_tensor_value_info("image", 1, ["b", 3, "h", "w"])],
+            [onnx.helper.make_tensor_value_info("restored", 1, ["b", 3, "h", "w"])],
+            [onnx.numpy_helper.from_array(np.array([v], np.int64), n) for n, v in (("zero", 0), ("one", 1))],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    with pytest.raises(MirlError, match="gives"):
+        check_parity(TICKET, fixed.SerializeToString())
+
+
+def test_without_torch_the_native_engine_is_the_reference(monkeypatch: pytest.MonkeyPatch):
+    opened = []
+
+    def open_backend(ticket: Ticket, name: str) -> object:
+        opened.append(name)
+        if name == "torch":
+            raise MirlError("not installed")
+        return TorchBackend(ticket, 1)
+
+    monkeypatch.setattr(onnx_export, "open_backend", open_backend)
+    check_parity(TICKET, batched_model(TICKET).SerializeToString())
+    assert set(opened) == {"torch", "native"}
+
+
+# safetensors
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 1.0])
+def test_safetensors_come_back_as_the_same_ticket(keep: float, tmp_path: Path):
+    ticket = make_ticket(keep=keep)
+    dense = {n: m for n, m in ticket.masks.items() if n != "output.weight"}
+    for written in (ticket, replace(ticket, masks=dense)):
+        write_tensors(written, tmp_path / "t.safetensors")
+        for back in (read_tensors(tmp_path / "t.safetensors"), import_checkpoint(tmp_path / "t.safetensors").ticket):
+            assert back is not None
+            assert (back.network, back.provenance) == (written.network, written.provenance)
+            assert set(back.masks) == set(written.masks)
+            assert all(np.array_equal(back.masks[n], m) for n, m in written.masks.items())
+            assert all(np.array_equal(back.weights[n], w) for n, w in written.weights.items())
+
+
+def test_safetensors_hold_every_tensor_dense_with_exact_zeros(tmp_path: Path):
+    write_tensors(TICKET, tmp_path / "t.safetensors")
+    tensors = load_file(tmp_path / "t.safetensors")
+    assert {n: t.shape for n, t in tensors.items()} == {p.name: p.shape for p in parameters(MINI)}
+    assert all(np.all(tensors[n][~mask] == 0) for n, mask in TICKET.masks.items())
+    write_tensors(TICKET, tmp_path / "again.safetensors")
+    assert (tmp_path / "t.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+def altered(tmp_path: Path, tensors: dict[str, np.ndarray] | None = None, **changes: object) -> str:
+    """The error of importing a well-formed file with other metadata or tensors."""
+    source, path = tmp_path / "t.safetensors", tmp_path / "altered.safetensors"
+    write_tensors(TICKET, source)
+    with safe_open(source, "numpy") as file:
+        entry = json.loads(file.metadata()["mirl"]) | changes
+    save_file(load_file(source) | (tensors or {}), path, {"mirl": json.dumps(entry)})
+    with pytest.raises(MirlError) as caught:
+        import_checkpoint(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_an_altered_file_is_one_clear_error(tmp_path: Path):
+    masks = {n: "AAAA" for n in TICKET.masks}
+    assert "version 2, expected 1" in altered(tmp_path, version=2)
+    assert "unknown field" in altered(tmp_path, network={"depth": 3})
+    assert "must hold version" in altered(tmp_path, masks=[])
+    assert "has 3 bytes, expected" in altered(tmp_path, masks=masks)
+    assert "not base64" in altered(tmp_path, masks={"output.weight": "!"})
+    assert "not base64" in altered(tmp_path, masks={"output.weight": 3})
+    assert "no tensor of its network" in altered(tmp_path, masks={"x": "AAAA"})
+    assert "no prunable tensor" in altered(tmp_path, masks={"prompt1.select.bias": "Aw=="})
+    assert "other than zero" in altered(tmp_path, {"embed.weight": np.ones((4, 3, 3, 3), np.float32)})
+    assert "not finite" in altered(tmp_path, {"embed.weight": np.full((4, 3, 3, 3), np.nan, np.float32)})
+    assert "expected float32" in altered(tmp_path, {"embed.weight": np.zeros((4, 3, 3, 3), np.float64)})
+    assert "expected float32" in altered(tmp_path, {"embed.weight": np.zeros((4, 3), np.float32)})
+    assert "such as more" in altered(tmp_path, {"more": np.zeros(3, np.float32)})
+    save_file({"x": np.zeros(3, np.float32)}, tmp_path / "json.safetensors", {"mirl": "{"})
+    with pytest.raises(MirlError, match="not JSON"):
+        import_checkpoint(tmp_path / "json.safetensors")
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path):
+    bad = replace(TICKET, weights=TICKET.weights | {"prompt1.select.bias": np.full(2, np.nan, np.float32)})
+    with pytest.raises(MirlError, match=r"prompt1.select.bias has values that are not finite"):
+        write_tensors(bad, tmp_path / "t.safetensors")
+    with pytest.raises(MirlError, match="plain JSON"):
+        write_tensors(replace(TICKET, provenance={"x": object()}), tmp_path / "t.safetensors")
+    with pytest.raises(MirlError, match="cannot write"):
+        write_tensors(TICKET, tmp_path / "none" / "t.safetensors")
+    with pytest.raises(MirlError, match="cannot write"):
+        export_onnx(TICKET, tmp_path / "none" / "t.onnx")
