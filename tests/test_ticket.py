@@ -153,7 +153,7 @@ def test_a_ticket_must_fit_its_network(mini_ticket: Ticket):
     with pytest.raises(MirlError, match=r"embed\.weight has values other than zero"):
         replace(mini_ticket, weights=weights)
     with pytest.raises(MirlError, match="no prunable tensor"):
-        replace(mini_ticket, masks={"latent.0.norm1.weight": np.ones(32, bool)})
+        replace(mini_ticket, masks={"latent.0.norm1.bias": np.ones(32, bool)})
 
 
 def test_a_weight_too_large_for_float16_is_not_silently_lost(mini_ticket: Ticket, tmp_path: Path):

@@ -39,6 +39,16 @@ class Parameter:
         """Whether it holds weights in the sense of pruning: never norms, biases or temperatures."""
         return self.kind in PRUNABLE_KINDS
 
+    @property
+    def called_weight(self) -> bool:
+        """Whether its name says weight: LayerNorm scales too, prompts not. MIR-L prunes these."""
+        return self.name.endswith("weight")
+
+    @property
+    def maskable(self) -> bool:
+        """Whether a ticket may hold a mask for it: every prunable tensor, and LayerNorm scales."""
+        return self.prunable or self.called_weight
+
 
 def hidden_width(width: int, expansion: float) -> int:
     """Channels of each of the two branches in the gated feed-forward network."""

@@ -1,21 +1,24 @@
-"""Everything that decides a search, as frozen dataclasses, and the recipes that ship: tiny(), small(), paper().
+"""Everything that decides a search, as frozen dataclasses, and the recipes that ship: tiny(), small(), paper(), and
+paper_published(), the paper's run with its own choices.
 
 A recipe is plain data (no torch): it is written into the run folder and compared on resume, so the same recipe
 and seed on the same machine give the same bytes.
 """
 
 import dataclasses
-import typing
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mirl.errors import MirlError
+from mirl.plain import from_plain
 
 Scope = Literal["global", "layer"]
 Score = Literal["magnitude", "macs"]
 Normalise = Literal["initial-rms", "prompts", "none"]
 Precision = Literal["32-true", "bf16-mixed"]
 Optimizer = Literal["adamw", "muon"]
+Prunable = Literal["kind", "name"]
+Reset = Literal["full", "partial"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,10 @@ class NetworkConfig:
 class TrainConfig:
     """One training (one level): L1 loss, AdamW, linear warm-up then cosine (arXiv 2510.14463).
 
-    The optimizer "muon" takes the matrices from AdamW (see `mirl.lottery.muon`): more learned by each update.
+    The optimizer "muon" takes the matrices from AdamW (see `mirl.lottery.muon`): more learned by each update. With `epochs`
+    the rate moves as in MIR-L's code: so many times, constant in between, and 0 in the first epoch of the warm-up; 0 moves
+    it with every update. `real_share` of a task's patches come from its real pairs where the data hold any, the others are
+    made. A `clip_norm` of 0 does not clip.
     """
 
     steps: int
@@ -75,6 +81,8 @@ class TrainConfig:
     clean_share: float = 0.0
     log_every: int = 20
     validate_every: int = 0
+    epochs: int = 0
+    real_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Reject values no training can run with, naming the field. Raises MirlError."""
@@ -84,15 +92,19 @@ class TrainConfig:
             )
         if self.patch < 8 or self.patch % 8:
             raise MirlError(f"patch must be a multiple of 8 of at least 8 pixels, found {self.patch}")
-        if not 0 < self.minimum_learning_rate <= self.learning_rate:
+        if not 0 <= self.minimum_learning_rate <= self.learning_rate or not self.learning_rate:
             raise MirlError(
-                "expected 0 < minimum_learning_rate <= learning_rate, found "
+                "expected 0 <= minimum_learning_rate <= learning_rate, found "
                 f"{self.minimum_learning_rate} and {self.learning_rate}"
             )
         if not 0 <= self.ema_decay < 1 or not 0 <= self.clean_share < 1:
             raise MirlError(f"ema_decay and clean_share must lie in [0, 1), found {self.ema_decay}, {self.clean_share}")
         if not 0 <= self.warmup_steps <= self.steps:
             raise MirlError(f"warmup_steps must lie between 0 and steps, found {self.warmup_steps} of {self.steps}")
+        if self.epochs < 0 or not 0 <= self.real_share <= 1:
+            raise MirlError(
+                f"expected epochs of at least 0 and a real_share in [0, 1], found {self.epochs} and {self.real_share}"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,9 @@ class PruneConfig:
     RMS of its tensor at the rewind point, because prompts start an order of magnitude above convolution weights;
     "prompts" brings only the prompts to the RMS of all other prunable weights, so that narrow layers, whose weights are
     large and few, stay denser; "none" ranks raw magnitude, as the paper does.
+
+    Two choices of MIR-L's code: `prunable="name"` prunes every tensor whose name holds "weight", LayerNorm scales included
+    and prompts not; `reset="partial"` puts back all but prompts and temperatures, which stay as the level before left them.
     """
 
     keep: float = 0.10
@@ -113,6 +128,8 @@ class PruneConfig:
     prompts: bool = True
     depthwise: bool = True
     min_layer_density: float = 0.0
+    prunable: Prunable = "kind"
+    reset: Reset = "full"
 
     def __post_init__(self) -> None:
         """Reject densities and fractions outside (0, 1]. Raises MirlError."""
@@ -228,25 +245,59 @@ def small() -> Recipe:
     )
 
 
+PAPER_EPOCH = (3 * 3 * (4744 + 400) + 120 * 200 + 72_135) // 8
+"""Updates of an epoch of the published run, 17,803: WED and BSD400 three times with each of three noises, Rain100L 120
+times, OTS once, in batches of 8 of which the last, not full, is dropped."""
+
+PAPER_TASKS = (
+    *(TaskShare(f"denoise{sigma}", sampling=3.0 * (4744 + 400)) for sigma in (15, 25, 50)),
+    TaskShare("derain", sampling=120.0 * 200),
+    TaskShare("dehaze", sampling=72_135.0),
+)
+
+
 def paper() -> Recipe:
-    """The published network and schedule (120 epochs of 17,804 updates, 15 of warm-up) with an honest rewind."""
+    """The published network, data mix and schedule (120 epochs a level, 15 of warm-up) with an honest lottery.
+
+    Every tensor is rewound, prompts are pruned like all other weights, and the density counts all parameters:
+    `paper_published` is the run as it was.
+    """
     return Recipe(
         name="paper",
         network=NetworkConfig(),
         train=TrainConfig(
-            steps=120 * 17_804,
-            warmup_steps=15 * 17_804,
+            steps=120 * PAPER_EPOCH,
+            warmup_steps=15 * PAPER_EPOCH,
             batch=8,
             patch=64,
             learning_rate=2e-4,
-            validate_every=17_804,
+            validate_every=PAPER_EPOCH,
+            real_share=1.0,
         ),
         prune=PruneConfig(keep=0.10, fraction=0.2),
-        tasks=THREE_TASKS,
+        tasks=PAPER_TASKS,
     )
 
 
-RECIPES = {"tiny": tiny, "small": small, "paper": paper}
+def paper_published() -> Recipe:
+    """The published run with MIR-L's own choices, as its code makes them (read from its repository): 15 rounds of 20 %.
+
+    Prompts and temperatures are neither pruned nor reset, LayerNorm scales are pruned, raw magnitudes are ranked, the rate
+    is 0 in the first epoch and ends at 0, no gradient is clipped. `keep` is what 15 rounds leave of a network without the
+    six layers that MIR-L's never uses: 1,160,514 weights and 2,393,199 values that nothing prunes.
+    """
+    clean = paper()
+    return replace(
+        clean,
+        name="paper-published",
+        train=replace(clean.train, minimum_learning_rate=0.0, clip_norm=0.0, epochs=120),
+        prune=PruneConfig(
+            keep=(1_160_514 + 2_393_199) / 35_376_967, fraction=0.2, normalise="none", prunable="name", reset="partial"
+        ),
+    )
+
+
+RECIPES = {"tiny": tiny, "small": small, "paper": paper, "paper-published": paper_published}
 
 
 def named_recipe(name: str) -> Recipe:
@@ -269,36 +320,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def network_from_dict(values: Any) -> NetworkConfig:
     """Rebuild a NetworkConfig from JSON. Raises MirlError on missing, unknown or ill-typed fields."""
-    return _from_dict(NetworkConfig, values)
+    return from_plain(NetworkConfig, values)
 
 
 def recipe_from_dict(values: Any) -> Recipe:
     """Rebuild a Recipe from JSON. Raises MirlError on missing, unknown or ill-typed fields."""
-    return _from_dict(Recipe, values)
-
-
-def _from_dict(kind: Any, values: Any, where: str = "") -> Any:
-    where = where or kind.__name__
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(values, dict):
-            raise MirlError(f"{where}: expected an object, found {values!r:.60}")
-        hints = typing.get_type_hints(kind)
-        if unknown := sorted(map(str, set(values) - set(hints))):
-            raise MirlError(f"{where}: unknown field {unknown[0]!r:.60}; written by another version of mirl?")
-        try:
-            make: Any = kind
-            return make(**{name: _from_dict(hints[name], value, f"{where}.{name}") for name, value in values.items()})
-        except TypeError as error:
-            raise MirlError(f"{where}: {error}") from error
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple and isinstance(values, list | tuple):
-        kinds = [arguments[0]] * len(values) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) == len(values):
-            return tuple(_from_dict(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, values, strict=True)))
-    elif origin is Literal and values in arguments:
-        return values
-    elif kind is float and type(values) in (int, float):
-        return float(values)
-    elif kind in (int, str, bool) and type(values) is kind:
-        return values
-    raise MirlError(f"{where}: expected {kind}, found {values!r:.60}")
+    return from_plain(Recipe, values)

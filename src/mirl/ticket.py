@@ -52,7 +52,7 @@ class Ticket:
             if weight.shape != expected[name].shape or weight.dtype != np.float32:
                 raise MirlError(f"ticket: {name} is {weight.dtype} {weight.shape}, expected float32 {expected[name].shape}")
         for name, mask in self.masks.items():
-            if name not in expected or not expected[name].prunable:
+            if name not in expected or not expected[name].maskable:
                 raise MirlError(f"ticket: {name} has a mask but is no prunable tensor of the network")
             if mask.shape != expected[name].shape or mask.dtype != np.bool_:
                 raise MirlError(
@@ -183,7 +183,7 @@ def _decode(content: bytes) -> Ticket:
     check_size(network, len(body))
     listed = parameters(network)
     masked, is_half = set(header["masked"]), header["values"] == "float16"
-    if odd := masked - {p.name for p in listed if p.prunable}:
+    if odd := masked - {p.name for p in listed if p.maskable}:
         raise MirlError(f"ticket: a mask for {min(odd)!r:.80}, which is no prunable tensor of its network")
     mask_size = sum(-(-p.size // 8) for p in listed if p.name in masked)
     mask_end = head_size + header["mask_block"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from mirl.layers import parameters
 from mirl.lottery.audit import (
     Audit,
     Training,
@@ -20,7 +19,16 @@ from mirl.lottery.audit import (
     trained,
 )
 from mirl.lottery.budget import Budget, budgeted, narrower
-from mirl.lottery.prune import Masks, deeper_count, dense_masks, describe_masks, initial_scales, scores, shrink_masks
+from mirl.lottery.prune import (
+    Masks,
+    deeper_count,
+    dense_masks,
+    describe_masks,
+    initial_scales,
+    reset_partially,
+    scores,
+    shrink_masks,
+)
 from mirl.lottery.run import Arrays, TrainingFolder
 from mirl.recipe import Recipe
 
@@ -139,10 +147,11 @@ def _start(run: Finished, recipe: Recipe, kind: str, seed: int) -> Arrays | None
         return initial_values(recipe.network, recipe.seed + 1_000_003 * (seed + 1))
     if kind == "dense-small":
         return initial_values(recipe.network, recipe.seed + seed)
-    if kind != "partial-reset" or run.start is None or run.latest is None:
+    partial = kind == "partial-reset" or (recipe.prune.reset == "partial" and run.levels > 1)
+    if not partial or kind == "dense" or run.start is None:
         return run.start
-    warm = {p.name for p in parameters(recipe.network) if p.kind in ("prompt", "temperature")}
-    return {name: run.latest[name] if name in warm else value for name, value in run.start.items()}
+    warm = {"oneshot": run.first, "deeper": run.final}.get(kind, run.latest)
+    return None if warm is None else reset_partially(run.start, warm, recipe.network)
 
 
 def _constant_rate(audit: Audit, training: Training) -> None:

@@ -14,11 +14,20 @@ import numpy as np
 import torch
 
 from mirl.errors import MirlError
-from mirl.layers import parameters
 from mirl.lottery.budget import Budget, budgeted, control_name, narrower
-from mirl.lottery.prune import Masks, deeper_count, dense_masks, initial_scales, plan_levels, scores, shrink_masks
+from mirl.lottery.prune import (
+    Masks,
+    deeper_count,
+    dense_masks,
+    initial_scales,
+    plan_levels,
+    reset_partially,
+    scores,
+    shrink_masks,
+)
 from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
-from mirl.lottery.search import Progress, SearchResult, make_setting, name_data, run_training, stop_switch
+from mirl.lottery.search import Progress, SearchResult, name_data, run_training
+from mirl.lottery.setting import make_setting, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Stopped
 from mirl.network.promptir import PromptIR, initialise
@@ -44,9 +53,18 @@ class FinishedRun:
     recipe: Recipe
     last_level: int
 
-    def start(self) -> Arrays:
-        """The rewind point."""
+    def rewind_point(self) -> Arrays:
+        """What the dense level began from."""
         return self.folder.load_start()
+
+    def start(self, pruned_from: int | None = None) -> Arrays:
+        """What a level pruned from that level (of the ticket, when left out) begins from: the rewind point, or after a
+        partial reset what the recipe says.
+        """
+        start, level = self.rewind_point(), max(self.last_level - 1, 0) if pruned_from is None else pruned_from
+        if self.recipe.prune.reset == "full" or not self.last_level:
+            return start
+        return reset_partially(start, self.weights(level), self.recipe.network)
 
     def masks(self) -> Masks:
         """The ticket's masks."""
@@ -87,23 +105,23 @@ def random(run: FinishedRun, seed: int) -> Control:
 
 def oneshot(run: FinishedRun, seed: int) -> Control:
     """Dense training, then all pruning at once, then the rewind: is the patience of many levels needed?"""
-    prune, start = run.recipe.prune, run.start()
-    ranking = scores(run.weights(0), initial_scales(start, run.recipe.network, prune), run.recipe.network, prune)
+    prune, scales = run.recipe.prune, initial_scales(run.rewind_point(), run.recipe.network, run.recipe.prune)
+    ranking = scores(run.weights(0), scales, run.recipe.network, prune)
     keep = plan_levels(run.recipe.network, prune)[-1]
-    return Control(run.recipe, start, shrink_masks(dense_masks(run.recipe.network, prune), ranking, keep, prune))
+    return Control(run.recipe, run.start(0), shrink_masks(dense_masks(run.recipe.network, prune), ranking, keep, prune))
 
 
 def deeper(run: FinishedRun, seed: int) -> Control:
     """One level further: the ticket's weights pruned to half its density, then the rewind."""
-    network, prune, start = run.recipe.network, run.recipe.prune, run.start()
-    ranking = scores(run.weights(run.last_level), initial_scales(start, network, prune), network, prune)
+    network, prune = run.recipe.network, run.recipe.prune
+    ranking = scores(run.weights(run.last_level), initial_scales(run.rewind_point(), network, prune), network, prune)
     keep = deeper_count(network, prune)
-    return Control(run.recipe, start, shrink_masks(run.masks(), ranking, keep, prune))
+    return Control(run.recipe, run.start(run.last_level), shrink_masks(run.masks(), ranking, keep, prune))
 
 
 def dense(run: FinishedRun, seed: int) -> Control:
     """The dense network from the rewind point; with the total budget, what the search's updates buy without pruning."""
-    return Control(run.recipe, run.start(), {})
+    return Control(run.recipe, run.rewind_point(), {})
 
 
 def dense_small(run: FinishedRun, seed: int) -> Control:
@@ -117,6 +135,8 @@ def dense_small(run: FinishedRun, seed: int) -> Control:
 
 def finetune(run: FinishedRun, seed: int) -> Control:
     """The ticket's masks on the weights that were pruned, trained on at the schedule's last rate (Renda et al.)."""
+    if not run.recipe.train.minimum_learning_rate:
+        raise MirlError("this recipe's schedule ends at a rate of 0, with which finetune learns nothing; take lr-rewind")
     return Control(run.recipe, run.weights(max(run.last_level - 1, 0)), run.masks(), constant_rate=True)
 
 
@@ -130,9 +150,8 @@ def partial_reset(run: FinishedRun, seed: int) -> Control:
 
     MIR-L resets so at every round; here the rounds before are the search's own, and only the last rewind is partial.
     """
-    trained, start = run.weights(max(run.last_level - 1, 0)), run.start()
-    warm = {p.name for p in parameters(run.recipe.network) if p.kind in ("prompt", "temperature")}
-    return Control(run.recipe, {n: trained[n] if n in warm else start[n] for n in start}, run.masks())
+    trained = run.weights(max(run.last_level - 1, 0))
+    return Control(run.recipe, reset_partially(run.rewind_point(), trained, run.recipe.network), run.masks())
 
 
 CONTROLS: dict[str, Callable[[FinishedRun, int], Control]] = {

@@ -24,12 +24,29 @@ MAX_LEVELS = 1000
 
 
 def prunable_parameters(network: NetworkConfig, prune: PruneConfig) -> tuple[Parameter, ...]:
-    """List the tensors that `prune` may thin: convolution, linear and prompt weights, less what its options exempt."""
+    """List the tensors that `prune` may thin: convolution, linear and prompt weights, less what its options exempt.
+
+    By name, as MIR-L's code chooses: whatever is called a weight, so LayerNorm scales too, and no prompts.
+    """
+    by_name = prune.prunable == "name"
     return tuple(
         p
         for p in parameters(network)
-        if p.prunable and (prune.prompts or p.kind != "prompt") and (prune.depthwise or p.kind != "depthwise")
+        if (p.called_weight if by_name else p.prunable)
+        and (prune.prompts or p.kind != "prompt")
+        and (prune.depthwise or p.kind != "depthwise")
     )
+
+
+def warm_tensors(network: NetworkConfig) -> frozenset[str]:
+    """Name what a partial reset never puts back: prompts and attention temperatures, as in MIR-L's code."""
+    return frozenset(p.name for p in parameters(network) if p.kind in ("prompt", "temperature"))
+
+
+def reset_partially(start: Weights, trained: Weights, network: NetworkConfig) -> dict[str, NDArray[np.float32]]:
+    """Return the rewind point with the trained values of `warm_tensors` in it."""
+    warm = warm_tensors(network)
+    return {name: trained[name] if name in warm else value for name, value in start.items()}
 
 
 def dense_masks(network: NetworkConfig, prune: PruneConfig) -> Masks:

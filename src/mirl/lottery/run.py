@@ -224,7 +224,7 @@ class RunFolder:
 
         Of the processes of one distributed training only the first holds it.
         """
-        if any(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "NODE_RANK")):
+        if not first_process():
             yield
             return
         make_folder(self.path)
@@ -237,6 +237,11 @@ class RunFolder:
             yield
         finally:
             os.close(handle)
+
+
+def first_process() -> bool:
+    """Whether this process is the first of a distributed training, or the only one."""
+    return not any(int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def describe_difference(there: Recipe, asked: Recipe) -> str:

@@ -2,27 +2,21 @@
 
 Lottery tickets: Frankle & Carbin 2019 (arXiv 1803.03635); late rewinding: Frankle et al. 2020 (arXiv 1912.05671);
 for all-in-one restoration: MIR-L (arXiv 2510.14463), whose rewind left prompts and temperatures warm. Ours restores EVERY
-tensor.
+tensor, unless the recipe asks for MIR-L's partial reset.
 """
 
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from mirl import __version__
 from mirl.data.pairs import INPUT_SUFFIXES, fingerprint
-from mirl.data.patches import load_training_data, validation_examples
 from mirl.degrade.tasks import task_named
-from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
 from mirl.files import make_folder, write_bytes
 from mirl.lottery.prune import (
@@ -32,6 +26,7 @@ from mirl.lottery.prune import (
     empty_layers,
     initial_scales,
     plan_levels,
+    reset_partially,
     scores,
     shrink_masks,
 )  # fmt: skip
@@ -46,6 +41,7 @@ from mirl.lottery.run import (
     load_masks,
     save_masks,
 )
+from mirl.lottery.setting import make_setting, shared, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Listener, Setting, Stopped, train
 from mirl.network.promptir import PromptIR, initialise
@@ -55,7 +51,7 @@ from mirl.ticket import Ticket, write_ticket
 
 @dataclass(frozen=True)
 class SearchResult:
-    """How a search ended: `finished`, or stopped at a safe point in `level` after `step` updates of it."""
+    """How a search ended: `finished`, or stopped at a safe point in `level`, after `step` updates (0: before its first)."""
 
     run: Path
     finished: bool
@@ -87,14 +83,18 @@ def search(
     tensorboard: bool = False,
     skip_bad: bool = False,
     dense_from: Path | None = None,
+    levels_now: int | None = None,
 ) -> SearchResult:
     """Find a ticket: fill the run folder `run` level by level, or go on with what is there.
 
     `data` is a folder in MIR-L's layout, None the bundled photographs; `skip_bad` leaves out files that cannot be used.
     `dense_from` is a run whose recipe differs in `prune` alone: its dense level, which no pruning touches, is taken over.
-    Stops at a safe point after `time_limit_seconds` or on SIGINT or SIGTERM; the same call goes on. A kill -9 costs at most
-    `checkpoint_seconds`. Raises MirlError on bad data, on a run folder of another recipe, and on a non-finite loss.
+    Stops at a safe point after `time_limit_seconds`, when `levels_now` levels have ended, or on SIGINT or SIGTERM; the same
+    call goes on. A kill -9 costs at most `checkpoint_seconds`. Under torchrun every process makes the same call: they share
+    run folder and batch. Raises MirlError on bad data, on a run folder of another recipe, and on a non-finite loss.
     """
+    if levels_now is not None and levels_now < 1:
+        raise MirlError(f"--levels-now must be at least 1, found {levels_now}")
     folder, progress = RunFolder(Path(run)), progress or Progress()
     plan = plan_levels(recipe.network, recipe.prune)
     with folder.lock():
@@ -111,28 +111,35 @@ def search(
             source = None if dense_from is None else RunFolder(Path(dense_from))
             if source is not None:
                 _require_same_training(recipe, described, source)
-            folder.begin(recipe, described)  # only now: a run begins once its data could be read
-            if source is not None and not folder.level(0).done:
-                _adopt_dense(recipe, folder, source)
-            level = 0
+            fabric = setting.fabric
+            if fabric.is_global_zero:
+                folder.begin(recipe, described)  # only now: a run begins once its data could be read
+                if source is not None and not folder.level(0).done:
+                    _adopt_dense(recipe, folder, source)
+            fabric.barrier()
+            level = ended = 0
             try:
                 start = _start(recipe, folder, setting)
                 masks = dense_masks(recipe.network, recipe.prune)
                 for level, keep in enumerate(plan):
                     place = folder.level(level)
-                    if place.done:
+                    if fabric.broadcast(place.done):
                         masks = load_masks(place.mask)
                         continue
+                    if ended == levels_now:
+                        return SearchResult(folder.path, False, len(plan), level)
+                    begin = start
                     if level:
-                        masks = _prune(recipe, folder, level, masks, start, keep)
+                        masks, begin = shared(fabric, _prune_and_reset, recipe, folder, level, masks, start, keep)
                         _report_empty(masks, progress)
                     density = describe_masks(recipe.network, recipe.prune, masks)["density"]
                     progress.describe(f"level {level} of {len(plan) - 1}, density {density:.1%}")
-                    run_training(recipe, place, start, masks, setting, {"level": level}, first_step=recipe.rewind_step)
+                    run_training(recipe, place, begin, masks, setting, {"level": level}, first_step=recipe.rewind_step)
+                    ended += 1
             except Stopped as stopped:
                 return SearchResult(folder.path, False, len(plan), level, stopped.step)
         final = folder.level(len(plan) - 1)
-        if not folder.ticket.exists():
+        if fabric.is_global_zero and not folder.ticket.exists():
             write_ticket(_ticket(recipe, final, final.record()), folder.ticket)
     return SearchResult(folder.path, True, len(plan), len(plan) - 1)
 
@@ -164,62 +171,10 @@ def run_training(
     return record
 
 
-def make_setting(
-    recipe: Recipe, data: Path | None, device: str, stop: Callable[[], bool], listener: Listener, *,
-    devices: int = 1, nodes: int = 1,
-    log_dir: str | None = None, skip_bad: bool = False,
-    checkpoint_seconds: float = 60.0,
-) -> Setting:  # fmt: skip
-    """Open device and data for trainings of `recipe`; raises MirlError for a device that is not there."""
-    keep_large_blocks()
-    if device not in ("auto", "cpu", "cuda"):
-        raise MirlError(f"unknown device {device!r}; expected auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise MirlError("device cuda was asked for and none is found; use --device cpu")
-    if devices < 1 or nodes < 1:
-        raise MirlError(f"devices and nodes must be at least 1, found {devices} and {nodes}")
-    if device == "cuda" and devices > torch.cuda.device_count():
-        raise MirlError(f"{devices} devices were asked for and {torch.cuda.device_count()} found; lower --devices")
-    fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=devices, num_nodes=nodes,
-                    precision=recipe.train.precision)  # fmt: skip
-    fabric.launch()
-    if fabric.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    stream = load_training_data(data, recipe.tasks, recipe.train.patch, recipe.seed, fabric.device,
-                                clean_share=recipe.train.clean_share, skip_bad=skip_bad)  # fmt: skip
-    examples = validation_examples(data, [share.task for share in recipe.tasks], skip_bad=skip_bad)
-    return Setting(fabric, stream, examples, stop, listener, checkpoint_seconds, log_dir)
-
-
-@contextmanager
-def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]]:
-    """Give a function that turns true at the time limit or once SIGINT or SIGTERM came; a second signal interrupts."""
-    deadline = None if time_limit_seconds is None else time.monotonic() + time_limit_seconds
-    asked = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    previous: dict[signal.Signals, Any] = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, handle)
-    except ValueError:
-        pass  # not in the main thread: signals are the caller's
-    try:
-        yield lambda: asked or (deadline is not None and time.monotonic() > deadline)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
     """Return the rewind point, made when it is not there: initial values, or those after `rewind_step` updates."""
     if setting.fabric.broadcast(folder.started):
-        return folder.load_start()
+        return shared(setting.fabric, folder.load_start)
     network = PromptIR(recipe.network)
     initialise(network, torch.Generator().manual_seed(recipe.seed))
     state = arrays_of(network)
@@ -230,8 +185,7 @@ def _start(recipe: Recipe, folder: RunFolder, setting: Setting) -> Arrays:
         place.checkpoint.unlink(missing_ok=True)
     if setting.fabric.is_global_zero:
         folder.save_start(state)
-    setting.fabric.barrier()
-    return folder.load_start()
+    return shared(setting.fabric, folder.load_start)
 
 
 def _require_same_training(recipe: Recipe, described: dict[str, str], source: RunFolder) -> None:
@@ -262,11 +216,14 @@ def _adopt_dense(recipe: Recipe, folder: RunFolder, source: RunFolder) -> None:
     place.finish(record)
 
 
-def _prune(recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: Arrays, keep: int) -> Masks:
-    """Choose the survivors of the level before."""
+def _prune_and_reset(
+    recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: Arrays, keep: int
+) -> tuple[Masks, Arrays]:  # fmt: skip
+    """Choose the survivors of the level before, and say what they go back to: the rewind point, warm tensors excepted."""
     trained = load_arrays(folder.level(level - 1).weights)[0]
     scales = initial_scales(start, recipe.network, recipe.prune)
-    return shrink_masks(masks, scores(trained, scales, recipe.network, recipe.prune), keep, recipe.prune)
+    masks = shrink_masks(masks, scores(trained, scales, recipe.network, recipe.prune), keep, recipe.prune)
+    return masks, reset_partially(start, trained, recipe.network) if recipe.prune.reset == "partial" else start
 
 
 def _unused_kinds(recipe: Recipe, data: Path | None) -> list[str]:

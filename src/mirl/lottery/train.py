@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mirl.data.patches import PatchStream, ValidationExample
+from mirl.data.patches import Batch, PatchStream, ValidationExample
 from mirl.errors import MirlError
 from mirl.evaluate.metrics import psnr
 from mirl.files import write_json
@@ -65,11 +65,19 @@ class Stopped(Exception):  # noqa: N818 - not an error: the state is saved and t
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the rate of update `step` (0-based): linear to `learning_rate` over the warm-up, then cosine to the minimum.
 
-    MIR-L's schedule (arXiv 2510.14463) without its rate of 0 in the first epoch.
+    MIR-L's schedule (arXiv 2510.14463, section 3), by updates and never 0. With `config.epochs` as its code has it: by
+    epochs, and 0 in the first one of the warm-up.
     """
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    if config.epochs:
+        at, whole = step * config.epochs // config.steps, config.epochs
+        warmup = round(config.warmup_steps * whole / config.steps)
+        risen = at / max(warmup - 1, 1)
+    else:
+        at, whole, warmup = step, config.steps, config.warmup_steps
+        risen = (at + 1) / max(warmup, 1)
+    if at < warmup:
+        return config.learning_rate * risen
+    progress = (at - warmup) / max(whole - warmup, 1)
     return config.minimum_learning_rate + (config.learning_rate - config.minimum_learning_rate) * 0.5 * (
         1 + math.cos(math.pi * progress)
     )
@@ -80,6 +88,39 @@ def make_optimizer(network: PromptIR, config: TrainConfig) -> torch.optim.Optimi
     if config.optimizer == "muon":
         return Muon(network, config.learning_rate, config.weight_decay)
     return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network set up on its devices: `update` is all that learning is."""
+
+    fabric: Fabric
+    state: TrainState
+    forward: nn.Module
+    optimizer: Any
+    loss_weights: Tensor
+    clip: float
+
+    @classmethod
+    def of(cls, recipe: Recipe, fabric: Fabric, state: TrainState) -> "Learner":
+        """Compile when the recipe says so, and share out over the processes of `fabric`."""
+        module = cast(nn.Module, torch.compile(state.network)) if recipe.train.compile else state.network
+        forward, optimizer = fabric.setup(module, state.optimizer)
+        loss_weights = torch.tensor([task.loss for task in recipe.tasks], device=fabric.device)
+        return cls(fabric, state, forward, optimizer, loss_weights, recipe.train.clip_norm or math.inf)
+
+    def update(self, batch: Batch, rate: float) -> Update:
+        """Make one update at a learning rate; returns loss and task of each sample and the norm of the gradient."""
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = rate
+        per_sample = (self.forward(batch.degraded).float() - batch.clean).abs().mean(dim=(1, 2, 3))
+        self.fabric.backward((per_sample * self.loss_weights[batch.task]).mean())
+        self.state.mask_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.state.network.parameters(), self.clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.state.after_step()
+        return per_sample.detach(), batch.task, norm
 
 
 def train(
@@ -114,36 +155,23 @@ def train(
         write_json(folder.rewound, {"first_step": first_step, "tensors": hash_state(arrays_of(network))})
     network.to(fabric.device)
     mask_tensors = {name: mask.to(fabric.device) for name, mask in mask_tensors.items()}
-    optimizer = make_optimizer(network, config)
-    state = TrainState(network, optimizer, mask_tensors, config, len(recipe.tasks), first_step)
+    state = TrainState(network, make_optimizer(network, config), mask_tensors, config, len(recipe.tasks), first_step)
     if folder.checkpoint.exists():
         state.restore(folder.checkpoint)
     if fabric.is_global_zero:
         metrics_log.trim(folder, state.step)
     fabric.barrier()
-    module = cast(nn.Module, torch.compile(network)) if config.compile else network
-    forward, wrapped_optimizer = fabric.setup(module, optimizer)
+    learner = Learner.of(recipe, fabric, state)
     writer = metrics_log.event_writer(setting.log_dir, folder) if fabric.is_global_zero else None
     share = config.batch // fabric.world_size
-    loss_weights = torch.tensor([task.loss for task in recipe.tasks], device=fabric.device)
     check_every = 1 if fabric.device.type == "cpu" else config.log_every
     pending: list[Update] = []
-    clip = config.clip_norm or math.inf
     clock = _Clock()
     try:
         while state.step < last:
             batch = setting.stream.batch(state.step, share, fabric.global_rank, fabric.world_size)
             rate = config.minimum_learning_rate if constant_rate else learning_rate(config, state.step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            per_sample = (forward(batch.degraded).float() - batch.clean).abs().mean(dim=(1, 2, 3))
-            fabric.backward((per_sample * loss_weights[batch.task]).mean())
-            state.mask_gradients()
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), clip, foreach=True)
-            wrapped_optimizer.step()
-            wrapped_optimizer.zero_grad()
-            state.after_step()
-            pending.append((per_sample.detach(), batch.task, norm))
+            pending.append(learner.update(batch, rate))
             clock.patches += share * fabric.world_size
             at_log = state.step % config.log_every == 0 or state.step == last
             validate_now = config.validate_every > 0 and state.step % config.validate_every == 0 and state.step < last

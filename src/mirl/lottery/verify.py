@@ -29,7 +29,17 @@ from mirl.lottery.audit import (
     trained,
 )
 from mirl.lottery.audit_controls import Finished, audit_control
-from mirl.lottery.prune import Masks, dense_masks, describe_masks, initial_scales, plan_levels, scores, shrink_masks
+from mirl.lottery.prune import (
+    Masks,
+    dense_masks,
+    describe_masks,
+    initial_scales,
+    plan_levels,
+    reset_partially,
+    scores,
+    shrink_masks,
+    warm_tensors,
+)
 from mirl.lottery.run import BEFORE, Arrays, RunFolder, TrainingFolder, hash_state
 from mirl.recipe import Recipe, recipe_from_dict
 from mirl.ticket import read_ticket
@@ -61,6 +71,12 @@ def verify_run(path: Path) -> Audit:
     plan = plan_levels(recipe.network, recipe.prune)
     audit.attempt("recipe.json", run.data)
     start = _start(audit, run, recipe)
+    if recipe.prune.reset == "partial":
+        warm = len(warm_tensors(recipe.network))
+        audit.notes.append(
+            f"partial reset, as the recipe says: {warm} tensors (prompts, temperatures) stay as the level before left them, "
+            "all others are rewound"
+        )
     _order(audit, run, len(plan))
     before = _Before(dense_masks(recipe.network, recipe.prune) if start is not None else None, None)
     first: Arrays | None = None
@@ -170,6 +186,8 @@ def _level(
         return _Before(None, None)
     row["density"] = describe_masks(recipe.network, recipe.prune, masks)["density"]
     training = Training(place, name, recipe, recipe.rewind_step, recipe.train.steps, {"level": level})
+    if level and recipe.prune.reset == "partial" and start is not None:
+        start = None if before.weights is None else reset_partially(start, before.weights, recipe.network)
     begun = written - {"seconds.txt", "mask.safetensors"}  # nothing but the mask: killed before the first update
     row["rewound"] = rewound(audit, training, start, masks) if begun else None
     row["zeros_exact"], row["hashes_match"], weights = trained(audit, training, masks)

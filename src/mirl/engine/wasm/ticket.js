@@ -94,7 +94,7 @@ export async function readTicket(bytes, engine) {
   if (total > MAX_PARAMETERS) throw new Error(`ticket asks for ${total} parameters, at most ${MAX_PARAMETERS} are allowed`);
 
   const masked = new Set(header.masked), half = header.values === "float16";
-  for (const tensor of tensors) if (tensor.prunable) masked.delete(tensor.name);
+  for (const tensor of tensors) if (tensor.prunable || tensor.name.endsWith("weight")) masked.delete(tensor.name);
   if (masked.size)
     throw new Error(`ticket: a mask for ${[...masked][0].slice(0, 80)}, which is no prunable tensor of its network`);
   header.masked.forEach((name) => masked.add(name));

@@ -1,0 +1,104 @@
+"""What all trainings of a run share: devices, processes, data, and the switch that stops them."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar, cast
+
+import torch
+from lightning_fabric import Fabric
+
+from mirl.data.patches import load_training_data, validation_examples
+from mirl.engine.memory import keep_large_blocks
+from mirl.errors import MirlError
+from mirl.lottery.train import Listener, Setting
+from mirl.recipe import Recipe
+
+T = TypeVar("T")
+
+
+def make_setting(
+    recipe: Recipe, data: Path | None, device: str, stop: Callable[[], bool], listener: Listener, *,
+    devices: int = 1, nodes: int = 1,
+    log_dir: str | None = None, skip_bad: bool = False,
+    checkpoint_seconds: float = 60.0,
+) -> Setting:  # fmt: skip
+    """Open device and data for trainings of `recipe`; under torchrun with the processes that it has started.
+
+    Raises MirlError for a device that is not there, and for `devices` and `nodes` that are not torchrun's.
+    """
+    keep_large_blocks()
+    if device not in ("auto", "cpu", "cuda"):
+        raise MirlError(f"unknown device {device!r}; expected auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MirlError("device cuda was asked for and none is found; use --device cpu")
+    if devices < 1 or nodes < 1:
+        raise MirlError(f"devices and nodes must be at least 1, found {devices} and {nodes}")
+    devices, nodes = _processes(devices, nodes)
+    if device == "cuda" and devices > torch.cuda.device_count():
+        raise MirlError(f"{devices} devices were asked for and {torch.cuda.device_count()} found; lower --devices")
+    fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=devices, num_nodes=nodes,
+                    precision=recipe.train.precision)  # fmt: skip
+    fabric.launch()
+    if fabric.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    stream = load_training_data(data, recipe.tasks, recipe.train.patch, recipe.seed, fabric.device,
+                                clean_share=recipe.train.clean_share,
+                                real_share=recipe.train.real_share, skip_bad=skip_bad)  # fmt: skip
+    examples = validation_examples(data, [share.task for share in recipe.tasks], skip_bad=skip_bad)
+    told = listener if fabric.is_global_zero else _silent
+    return Setting(fabric, stream, examples, stop, told, checkpoint_seconds, log_dir)
+
+
+@contextmanager
+def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]]:
+    """Give a function that turns true at the time limit or once SIGINT or SIGTERM came; a second signal interrupts."""
+    deadline = None if time_limit_seconds is None else time.monotonic() + time_limit_seconds
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    previous: dict[signal.Signals, Any] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, handle)
+    except ValueError:
+        pass  # not in the main thread: signals are the caller's
+    try:
+        yield lambda: asked or (deadline is not None and time.monotonic() > deadline)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def shared(fabric: Fabric, work: Callable[..., T], *arguments: Any) -> T:
+    """Return what `work` gives in the first process, in every process: one reads and decides, so all see the same files."""
+    if fabric.world_size == 1:
+        return work(*arguments)
+    return cast(T, fabric.broadcast(work(*arguments) if fabric.is_global_zero else None))
+
+
+def _processes(devices: int, nodes: int) -> tuple[int, int]:
+    """Return devices a machine and machines: torchrun's where it has started this process, else those asked for."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return devices, nodes
+    local, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
+    found = (local, world // local)
+    if (devices, nodes) not in ((1, 1), found):
+        raise MirlError(
+            f"torchrun has started {local} processes on each of {world // local} machines, --devices {devices} and "
+            f"--nodes {nodes} say otherwise; leave these options out"
+        )
+    return found
+
+
+def _silent(step: int, steps: int, values: Mapping[str, float]) -> None:
+    """Tell nobody: the first process does."""
