@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from conftest import MINI, make_ticket
 from mirl.engine import onnx_export
-from mirl.engine.onnx_export import batched_model, check_parity, export_onnx
+from mirl.engine.onnx_export import check_parity, export_onnx
+from mirl.engine.onnx_graph import batched_model
 from mirl.engine.torch import TorchBackend
 from mirl.errors import MirlError
 from mirl.layers import parameters
@@ -71,7 +72,7 @@ def test_an_export_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
     other = replace(TICKET, weights={n: w * np.float32(1.01) for n, w in TICKET.weights.items()})
     with pytest.raises(MirlError, match="differs from the ticket's by"):
         check_parity(TICKET, batched_model(other).SerializeToString())
-    monkeypatch.setattr(onnx_export, "batched_model", lambda ticket: batched_model(other))
+    monkeypatch.setattr(onnx_export, "described_model", lambda ticket: batched_model(other))
     with pytest.raises(MirlError, match="nothing was written"):
         export_onnx(TICKET, tmp_path / "t.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -154,7 +155,7 @@ def altered(tmp_path: Path, tensors: dict[str, np.ndarray] | None = None, **chan
 
 
 def test_an_altered_file_is_one_clear_error(tmp_path: Path):
-    masks = {n: "AAAA" for n in TICKET.masks}
+    masks = dict.fromkeys(TICKET.masks, "AAAA")
     assert "version 2, expected 1" in altered(tmp_path, version=2)
     assert "unknown field" in altered(tmp_path, network={"depth": 3})
     assert "must hold version" in altered(tmp_path, masks=[])

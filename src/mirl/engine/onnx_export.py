@@ -1,25 +1,19 @@
-"""A ticket as one ONNX file for other programs: any batch, height and width, checked against the network before it is written.
-
-The graph is `onnx_graph`'s with every image of a batch on its own: attention and prompts are of one image. It pads inside:
-edges are reflected up to multiples of 8, as our engines do, and the result is cut back.
-"""
+"""A ticket as one ONNX file for other programs: any batch, height and width, checked before it is written."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import helper
 
 import mirl
 from mirl.engine.engine import open_backend
-from mirl.engine.onnx_graph import OPSET, Graph
+from mirl.engine.onnx_graph import batched_model
 from mirl.errors import MirlError
 from mirl.files import write_bytes
-from mirl.layers import stage_widths
 from mirl.recipe import to_dict
 from mirl.ticket import Ticket
 
@@ -34,39 +28,19 @@ def export_onnx(ticket: Ticket, path: Path) -> float:
     `image` (batch, 3, height, width), RGB in [0, 1], any sizes of at least 1, to `restored` of the same shape, not clipped.
     Raises MirlError, and writes nothing, when ONNX Runtime does not give what the network gives; see `check_parity`.
     """
-    content = batched_model(ticket).SerializeToString()
+    content = described_model(ticket).SerializeToString()
     difference = check_parity(ticket, content)
     write_bytes(path, content)
     return difference
 
 
-def batched_model(ticket: Ticket) -> onnx.ModelProto:
-    """Return the network with batch, height and width left open; the ticket's network and provenance are its metadata."""
-    graph = Graph(ticket, "own", "onnxruntime", batched=True)
-    padded = "image"
-    for axis in (2, 3):
-        padded = graph.add("Gather", [padded, _reflected(graph, axis)], axis=axis)
-    whole = graph.add("Add", [padded, graph.change(padded)])
-    cut = [whole, graph.integers(0, 0), graph.add("Shape", ["image"], start=2), graph.integers(2, 3)]
-    graph.nodes.append(helper.make_node("Slice", cut, ["restored"], name="restored"))
-    sizes: list[Any] = ["batch", 3, "height", "width"]
-    image, restored = (helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in ("image", "restored"))
-    built = helper.make_graph(graph.nodes, "promptir", [image], [restored], list(graph.constants.values()))
-    model = helper.make_model(built, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+def described_model(ticket: Ticket) -> onnx.ModelProto:
+    """Return `batched_model` with the ticket's network, density and provenance as its metadata, each as JSON."""
+    model = batched_model(ticket)
     model.producer_name, model.producer_version = "mirl", mirl.__version__
     facts = {"network": to_dict(ticket.network), "density": ticket.density, "provenance": ticket.provenance}
     helper.set_model_props(model, {name: json.dumps(value, sort_keys=True) for name, value in facts.items()})
     return model
-
-
-def _reflected(graph: Graph, axis: int) -> str:
-    """Add where each row or column of the padded image comes from: 0 1 2 1 0 1 2 1 for three of them."""
-    size = graph.add("Squeeze", [graph.add("Shape", ["image"], start=axis, end=axis + 1)])
-    none, one, two, eight = (graph.constant(np.array(value, np.int64)) for value in (0, 1, 2, 8))
-    padded = graph.add("Add", [size, graph.add("Mod", [graph.add("Neg", [size]), eight])])
-    period = graph.add("Max", [graph.add("Mul", [graph.add("Sub", [size, one]), two]), one])
-    place = graph.add("Mod", [graph.add("Range", [none, padded, one]), period])
-    return graph.add("Min", [place, graph.add("Sub", [period, place])])
 
 
 def check_parity(ticket: Ticket, content: bytes) -> float:
@@ -90,8 +64,8 @@ def check_parity(ticket: Ticket, content: bytes) -> float:
         raise MirlError(f"the exported network does not run in ONNX Runtime: {error!s:.200}; nothing was written") from error
     if not worst <= TOLERANCE:
         raise MirlError(
-            f"the exported network differs from the ticket's by {worst:.1e}, at most {TOLERANCE:.0e} is allowed; nothing was "
-            "written"
+            f"the exported network differs from the ticket's by {worst:.1e}, at most {TOLERANCE:.0e} is allowed; nothing "
+            "was written"
         )
     return worst
 

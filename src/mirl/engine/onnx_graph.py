@@ -25,7 +25,7 @@ from mirl.ticket import Ticket
 Statistics = Literal["own", "sum", "use"]
 Runtime = Literal["onnxruntime", "openvino"]
 Array = NDArray[Any]
-OPSET = 20  # the first with Gelu
+_OPSET = 20  # the first with Gelu
 _BLOCK = 16  # channels of a block in ONNX Runtime's layout
 
 
@@ -36,23 +36,28 @@ def onnx_model(ticket: Ticket, statistics: Statistics = "own", runtime: Runtime 
     alike, that stand in for the image's own: for each block BLOCK.gram and BLOCK.squares, for each prompt PROMPT.features.
     Every runtime takes every graph; `runtime` is the one that it is fastest in.
     """
-    graph = Graph(ticket, statistics, runtime)
+    graph = _Graph(ticket, statistics, runtime)
     graph.network()
-    sizes: list[Any] = [1, 3, "height", "width"]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)
-    restored = helper.make_tensor_value_info("restored", TensorProto.FLOAT, sizes)
     shared = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in graph.shared.items()]
-    built = helper.make_graph(
-        graph.nodes,
-        "promptir",
-        [image, *(shared if statistics == "use" else [])],
-        [restored, *(shared if statistics == "sum" else [])],
-        list(graph.constants.values()),
-    )
-    return helper.make_model(built, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    return graph.model(1, shared if statistics == "use" else [], shared if statistics == "sum" else [])
 
 
-class Graph:
+def batched_model(ticket: Ticket) -> onnx.ModelProto:
+    """Return the network: `image` (batch, 3, height, width), any sizes of at least 1, to `restored` of the same shape.
+
+    Not clipped. Padding is in the graph: edges are reflected up to multiples of 8, and the result is cut back.
+    """
+    graph = _Graph(ticket, "own", "onnxruntime", batched=True)
+    padded = "image"
+    for axis in (2, 3):
+        padded = graph.add("Gather", [padded, graph.reflected(axis)], axis=axis)
+    whole = graph.add("Add", [padded, graph.change(padded)])
+    cut = [whole, graph.integers(0, 0), graph.add("Shape", ["image"], start=2), graph.integers(2, 3)]
+    graph.nodes.append(helper.make_node("Slice", cut, ["restored"], name="restored"))
+    return graph.model("batch")
+
+
+class _Graph:
     """Nodes and constants so far; every method adds some and returns the name of its result.
 
     `batched` takes any number of images; with statistics "own" alone.
@@ -64,6 +69,14 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.shared: dict[str, tuple[int, ...]] = {}
+
+    def model(self, batch: int | str, inputs: Sequence[Any] = (), outputs: Sequence[Any] = ()) -> onnx.ModelProto:
+        """The nodes as a model from `image` to `restored`, with further inputs or outputs."""
+        sizes: list[Any] = [batch, 3, "height", "width"]
+        image, restored = (helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name in ("image", "restored"))
+        constants = list(self.constants.values())
+        built = helper.make_graph(self.nodes, "promptir", [image, *inputs], [restored, *outputs], constants)
+        return helper.make_model(built, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10)
 
     def add(self, kind: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{kind.lower()}_{len(self.nodes)}"
@@ -100,7 +113,7 @@ class Graph:
         return self.add("Reshape", [normal, self.add("Shape", [x])]) if apart else normal
 
     def channel_mean(self, x: str, channels: int) -> str:
-        """Mean of (batch, c, n) for ONNX Runtime, where a product is five times faster than ReduceMean, else of (1, c, h, w)."""
+        """Mean of (..., c, n) for ONNX Runtime, five times faster there as a product, else of (b, c, h, w)."""
         if self.runtime == "onnxruntime":
             return self.add("MatMul", [self.constant(np.full((1, channels), 1 / channels, np.float32)), x])
         return self.add("ReduceMean", [x, self.integers(1)], keepdims=1)
@@ -219,6 +232,15 @@ class Graph:
         wanted = self.add("Concat", [images, self.integers(width), self.add("Shape", [x], start=2)], axis=0)
         resized = self.add("Resize", [prompt, "", "", wanted], mode="linear", coordinate_transformation_mode="half_pixel")
         return self.add("Concat", [x, self.conv(resized, self.weights[f"{name}.conv.weight"])], axis=1)
+
+    def reflected(self, axis: int) -> str:
+        """Where each row or column of the padded image comes from: 0 1 2 1 0 1 2 1 for three of them."""
+        size = self.add("Squeeze", [self.add("Shape", ["image"], start=axis, end=axis + 1)])
+        none, one, two, eight = (self.constant(np.array(value, np.int64)) for value in (0, 1, 2, 8))
+        padded = self.add("Add", [size, self.add("Mod", [self.add("Neg", [size]), eight])])
+        period = self.add("Max", [self.add("Mul", [self.add("Sub", [size, one]), two]), one])
+        place = self.add("Mod", [self.add("Range", [none, padded, one]), period])
+        return self.add("Min", [place, self.add("Sub", [period, place])])
 
     def network(self) -> None:
         """Add the whole network, from `image` to `restored`."""
