@@ -1,0 +1,1 @@
+"""Many photos: process pool, Ray, object stores."""
