@@ -10,8 +10,10 @@ those by `mirl report --evidence results/evidence -o docs/results.md`.
 """
 
 import argparse
+import io
 import shutil
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from mirl.engine.engine import open_backend, restore_pixels
 from mirl.evaluate.benchmark import evaluate
 from mirl.evaluate.crops import write_strips
 from mirl.evaluate.speed import machine
-from mirl.files import make_folder, write_json
+from mirl.files import make_folder, write_bytes, write_json
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
 from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
@@ -51,6 +53,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
 )
 PICTURED = ("denoise25", "derain", "dehaze")
 ROUNDS = 7  # of timing
+PACKED = ("small",)  # runs whose weights are published
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,13 @@ def run_steps(
     folder = RunFolder(places.runs / name)
     yield search_step(places, name, recipe, dense_from)
     levels = len(list(folder.path.glob("level-*/level.json")))
+    if name in PACKED:
+        start = [folder.path / "recipe.json", folder.start, folder.path / "start.json"]
+        yield pack_step(places, name, "start", lambda: start, lambda: folder.started)
+        yield pack_step(places, name, "ticket", lambda: [folder.ticket], folder.ticket.exists)
     for level in range(levels):
         yield from score_step(places, name, folder.level(level))
+        yield from weights_step(places, name, folder.level(level))
     if levels > 1:
         yield times_step(places, name, folder, levels)
     if levels > 1 and controls:
@@ -105,6 +113,7 @@ def run_steps(
             partial(train_control, places, folder.path, kind, seed, budget),
         )
         yield from score_step(places, name, place)
+        yield from weights_step(places, name, place)
 
 
 def search_step(places: Places, name: str, recipe: Recipe, dense_from: str = "") -> Step:
@@ -186,6 +195,35 @@ def crops_step(places: Places, name: str, run: RunFolder, last: int) -> Step:
         return True
 
     return Step(f"{name}: crops", lambda: not run.ticket.exists() or (folder / "crops.json").exists(), work)
+
+
+def weights_step(places: Places, name: str, place: TrainingFolder) -> Iterator[Step]:
+    """Pack what one training of a run left, so that others can run `mirl verify` on it."""
+    if name in PACKED:
+        yield pack_step(places, name, place.path.name, lambda: sorted(place.path.iterdir()), lambda: place.done)
+
+
+def pack_step(places: Places, name: str, label: str, files: Callable[[], list[Path]], ready: Callable[[], bool]) -> Step:
+    archive = places.results / "weights" / name / f"{label}.tar.xz"
+
+    def work(seconds: float | None) -> bool:
+        make_folder(archive.parent)
+        write_bytes(archive, pack(files(), places.runs))
+        return True
+
+    return Step(f"{name}: weights of {label}", lambda: not ready() or archive.exists(), work)
+
+
+def pack(files: list[Path], root: Path) -> bytes:
+    """Return files as a .tar.xz with their names below `root`; equal files give equal bytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:xz", preset=9) as archive:
+        for path in files:
+            entry = tarfile.TarInfo(str(path.relative_to(root)))
+            entry.size = path.stat().st_size
+            with path.open("rb") as file:
+                archive.addfile(entry, file)
+    return content.getvalue()
 
 
 def publish(places: Places) -> None:

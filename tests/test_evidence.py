@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import tarfile
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -72,6 +73,13 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     record = places.results / "runs" / "small" / "level-01" / "level.json"
     assert record.read_bytes() == (RunFolder(places.runs / "small").level(1).path / "level.json").read_bytes()
     assert not list(places.results.rglob("*.safetensors"))
+    for archive in (places.results / "weights" / "small").iterdir():
+        with tarfile.open(archive) as opened:
+            opened.extractall(tmp_path / "published", filter="data")
+    audit = verify(tmp_path / "published" / "small")
+    assert audit.ok, audit.problems
+    assert len(audit.levels) == 3
+    assert len(audit.controls) == len(evidence.CONTROLS)
     page = tmp_path / "page.md"
     shutil.copy(Path(__file__).parents[1] / "results" / "peers.json", places.results.parent)
     readme = tmp_path / "README.md"
@@ -131,13 +139,9 @@ def test_the_verdict_follows_from_the_scores():
 
 def make_run() -> Run:
     level = Level("0", 0, 1.0, 1.0, 10, 10, 5, 1.0, {}, {}, (), ())
-    return Run(
-        "r",
-        {"recipe": {"seed": 0, "tasks": [{"task": "denoise15"}, {"task": "denoise25"}]}},
-        (level, replace(level, name="1", number=1, density=0.1)),
-        (),
-        0.1,
-    )
+    recipe = {"seed": 0, "tasks": [{"task": "denoise15"}, {"task": "denoise25"}]}
+    levels = (level, replace(level, name="1", number=1, density=0.1))
+    return Run("r", {"recipe": recipe}, levels, (), 0.1)
 
 
 def test_a_readme_without_a_place_for_results_is_refused(tmp_path: Path):

@@ -181,8 +181,8 @@ def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
                      *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])  # fmt: skip
     return [
         "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `web`: "
-        "Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is against what comes out. Time: CPU time of one "
-        "thread, CDnCNN-B = 1.",
+        "Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is against what comes out. Time: CPU time of "
+        "one thread, CDnCNN-B = 1.",
         "",
         *table(["ticket", "density", "kB", "time", *HEADS], rows),
     ]
