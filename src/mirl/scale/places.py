@@ -187,14 +187,13 @@ def find_photos(place: str, output: str, recursive: bool) -> dict[str, int]:
     found = list_files(place, recursive)
     if not found and not is_folder(place):
         raise MirlError(f"{place} does not exist; expected a photo or a folder of photos")
-    below = same_name(output).rstrip("/") + "/" if is_url(output) else None
-    base = same_name(place).rstrip("/")
+    base, earlier = same_name(place).rstrip("/") + "/", same_name(output).rstrip("/") + "/"
     return {
         name: size
         for name, size in found.items()
         if PurePosixPath(name).suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in name.split("/"))
-        and not (below and f"{base}/{name}".startswith(below))
+        and (earlier == base or not (base + name).startswith(earlier))
     }
 
 
