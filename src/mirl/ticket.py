@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mirl.errors import MirlError
 from mirl.files import write_bytes
+from mirl.hub import fetch, is_hub_name
 from mirl.layers import parameter_count, parameters
 from mirl.recipe import NetworkConfig, network_from_dict, to_dict
 from mirl.ticket_header import MAX_HEADER, check_size, parse_header
@@ -146,18 +147,25 @@ def read_ticket(source: Path | bytes) -> Ticket:
 
 
 def load_ticket(name: str | Path = "small") -> Ticket:
-    """Return the ticket shipped under `name` or read it from the file `name`."""
+    """Return the ticket shipped under `name`, the one in the file `name`, or that of the hub, `hf:owner/name[@revision]`."""
     return read_ticket(find_ticket(name))
 
 
 def find_ticket(name: str | Path) -> Path:
-    """Return the file of the ticket shipped under `name`, or `name` itself when it is a file. Raises MirlError."""
+    """Return the file of the ticket shipped under `name`, `name` itself when it is a file, or one fetched from the hub.
+
+    `hf:owner/name[@revision]` is of the hub, see `mirl.hub.fetch`. Raises MirlError when there is none.
+    """
+    if is_hub_name(name):
+        return fetch(name)
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.mirl"))}
     if str(name) in shipped:
         return shipped[str(name)]
     if not Path(name).exists():
         known = ", ".join(shipped) or "none yet"
-        raise MirlError(f"no ticket {str(name)!r}: expected a .mirl file or the name of a shipped ticket ({known})")
+        raise MirlError(
+            f"no ticket {str(name)!r}: expected a .mirl file, the name of a shipped ticket ({known}), or hf:owner/name"
+        )
     return Path(name)
 
 

@@ -26,7 +26,7 @@ def bench(
     """Time the native engine against other runtimes on one image, in turns, each in a process of its own.
 
     Args:
-        ticket: Name of a shipped ticket, or a .mirl file.
+        ticket: Name of a shipped ticket, a .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
         size: Side of the image in pixels, or HEIGHTxWIDTH such as 321x481.
         threads: Processor threads of each runtime.
         against: Runtimes to compare with; all that are installed when left out.

@@ -31,7 +31,7 @@ def evaluate(
 
     Args:
         data: Test folder in MIR-L's layout.
-        ticket: Name of a shipped ticket, or a .mirl file.
+        ticket: Name of a shipped ticket, a .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
         protocol: standard (full size, 8-bit output, Gaussian SSIM) or paper (as MIR-L measures).
         tasks: Tasks to measure, such as denoise25 derain; all that have a set when left out. clean gives clean photos in.
         backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.

@@ -1,6 +1,7 @@
 """A ticket as one ONNX file for other programs: any batch, height and width, checked before it is written."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
-import mirl
 from mirl.engine.engine import open_backend
 from mirl.engine.onnx_graph import batched_model
 from mirl.errors import MirlError
@@ -37,7 +37,7 @@ def export_onnx(ticket: Ticket, path: Path) -> float:
 def described_model(ticket: Ticket) -> onnx.ModelProto:
     """Return `batched_model` with the ticket's network, density and provenance as its metadata, each as JSON."""
     model = batched_model(ticket)
-    model.producer_name, model.producer_version = "mirl", mirl.__version__
+    model.producer_name, model.producer_version = "mirl", version("mirl")
     facts = {"network": to_dict(ticket.network), "density": ticket.density, "provenance": ticket.provenance}
     helper.set_model_props(model, {name: json.dumps(value, sort_keys=True) for name, value in facts.items()})
     return model

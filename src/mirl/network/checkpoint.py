@@ -41,7 +41,7 @@ def import_checkpoint(path: Path) -> Imported:
     path = Path(path)
     try:
         if path.suffix == ".safetensors" and (ticket := read_tensors(path)) is not None:
-            return Imported(ticket, {}, {}, 0)
+            return Imported(ticket, {}, {})
         checkpoint = read_checkpoint(path)
         imported = import_state(checkpoint.state)
     except MirlError as error:

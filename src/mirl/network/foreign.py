@@ -79,14 +79,12 @@ class Imported:
     """A foreign checkpoint as a ticket, and what was left behind.
 
     `unused` are tensors of the network that its forward never uses, `outside` those of the file that are not the network's;
-    both by name with the number of values. `zero_norms` counts LayerNorm scales that are zero: no tensor of ours has a mask
-    there, so they are stored and count as kept.
+    both by name with the number of values.
     """
 
     ticket: Ticket
     unused: dict[str, int]
     outside: dict[str, int]
-    zero_norms: int
 
 
 def published_name(name: str) -> str:
@@ -118,8 +116,8 @@ def import_state(file: Mapping[str, Any]) -> Imported:
     """Return the ticket of a state dict of PromptIR or MIR-L, every value exactly as it is; see `published_shape`.
 
     Keys may have a prefix, such as Lightning's `net.`; what has another one is not the network's. Values are arrays of
-    float32. Zeros of a prunable tensor become its mask. Raises MirlError for missing or unknown keys, wrong shapes, values
-    that are not finite, and networks that ours cannot express.
+    float32. Zeros of a tensor that a ticket may mask, LayerNorm scales among them, become its mask. Raises MirlError for
+    missing or unknown keys, wrong shapes, values that are not finite, and networks that ours cannot express.
     """
     prefix = _prefix(file)
     state = {key[len(prefix) :]: value for key, value in file.items() if key.startswith(prefix)}
@@ -131,15 +129,12 @@ def import_state(file: Mapping[str, Any]) -> Imported:
     _check_names(state, {published_name(p.name) for p in listed})
     weights: dict[str, NDArray[np.float32]] = {}
     masks: dict[str, NDArray[np.bool_]] = {}
-    zero_norms = 0
     for p in listed:
         weight = weights[p.name] = _converted(p, state[published_name(p.name)])
-        if p.prunable and not weight.all():
+        if p.maskable and not weight.all():
             masks[p.name] = weight != 0
             weight[~masks[p.name]] = 0  # a negative zero too
-        elif p.kind == "norm" and p.name.endswith("weight"):
-            zero_norms += int(np.count_nonzero(weight == 0))
-    return Imported(Ticket(network, weights, masks), unused, outside, zero_norms)
+    return Imported(Ticket(network, weights, masks), unused, outside)
 
 
 def _prefix(file: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mirl.engine.engine import Backend, open_backend
 from mirl.errors import MirlError
+from mirl.hub import fetch, is_hub_name, split_name
 from mirl.serve.refusal import Refusal
 from mirl.ticket import SHIPPED, Ticket, describe_ticket, read_ticket
 
@@ -57,31 +58,32 @@ class Shelf:
 
 
 def read_offers(files: Sequence[Path]) -> list[Offer]:
-    """Read the given ticket files, then the shipped ones of other names. The first is the default.
+    """Read the given tickets, files or `hf:owner/name`, then the shipped ones of other names. The first is the default.
 
     Raises MirlError for a bad file, two of one name, a name that cannot stand in an address, or no ticket at all.
     """
     offers: dict[str, Offer] = {}
     for path in files:
-        if path.stem in offers:
-            raise MirlError(f"two tickets are called {path.stem}; rename one of the files")
-        offers[path.stem] = _read(path)
+        name = split_name(path)[0].partition("/")[2] if is_hub_name(path) else path.stem
+        if name in offers:
+            raise MirlError(f"two tickets are called {name}; rename one of the files")
+        offers[name] = _read(fetch(path) if is_hub_name(path) else path, name)
     for path in sorted(SHIPPED.glob("*.mirl")):
         if path.stem not in offers:
-            offers[path.stem] = _read(path)
+            offers[path.stem] = _read(path, path.stem)
     if not offers:
         raise MirlError("no ticket to serve: none ships with this version; give one with --ticket FILE")
     return list(offers.values())
 
 
-def _read(path: Path) -> Offer:
-    if not _NAME.fullmatch(path.stem):
+def _read(path: Path, name: str) -> Offer:
+    if not _NAME.fullmatch(name):
         raise MirlError(f"{path}: its name becomes part of an address; expected letters, digits, '.', '_', '-' before .mirl")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise MirlError(f"cannot read the ticket {path}: {error.strerror}; expected a .mirl file") from error
     try:
-        return Offer(path.stem, content, read_ticket(content))
+        return Offer(name, content, read_ticket(content))
     except MirlError as error:
         raise MirlError(f"{path}: {error}") from error
