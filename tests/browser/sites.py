@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -16,10 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
 
+from conftest import make_ticket
 from mirl.data.bundled import held_out_photos
 from mirl.degrade.tasks import TASKS
+from mirl.recipe import small
+from mirl.ticket import encode_ticket
 
 SERVER_FOLDER = "gallery/restore"  # the static page lives below a path, as on GitHub Pages
 
@@ -33,6 +37,28 @@ def launch(playwright: Playwright) -> Browser:
         pytest.skip("needs Chromium: apt-get install chromium")
     quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--force-color-profile=srgb"]
     return playwright.chromium.launch(executable_path=found, args=quiet)
+
+
+@contextmanager
+def watched(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh profile: nothing cached. What the page logs as an error, or fails to load, fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
+    context.set_default_timeout(30_000)
+    problems: list[str] = []
+    context.on("weberror", lambda error: problems.append(str(error.error)))
+    context.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    context.on("requestfailed", lambda request: problems.append(f"{request.url}: {request.failure}"))
+    yield context
+    context.close()
+    assert [text for text in problems if "blob:" not in text] == []
+
+
+def make_loud(path: Path, seed: int = 0) -> Path:
+    """Write a ticket of the network `small` at a tenth of its weights, random, whose results differ much from the input."""
+    random = make_ticket(small().network, keep=0.1, seed=seed)
+    louder = {"output.weight": 16 * random.weights["output.weight"]}
+    path.write_bytes(encode_ticket(replace(random, weights=random.weights | louder)))
+    return path
 
 
 @contextmanager
@@ -110,7 +136,7 @@ def drop(page: Page, **contents: bytes) -> None:
     page.dispatch_event("#stage", "drop", {"dataTransfer": transfer})
 
 
-def row(page: Page, name: str):  # type: ignore[no-untyped-def]
+def row(page: Page, name: str) -> Locator:
     """The list entry of a photograph."""
     return page.locator("#queue li").filter(has=page.get_by_text(name, exact=True))
 
@@ -131,5 +157,13 @@ def pixels(content: bytes) -> np.ndarray:
         return np.asarray(image).astype(int)
 
 
-def set_range(page: Page, selector: str, value: int) -> None:
+def difference(found: bytes, expected: Image.Image) -> int:
+    """The largest difference, in levels of 255."""
+    values = pixels(found)
+    wanted = np.asarray(expected).astype(int)
+    assert values.shape == wanted.shape
+    return int(np.abs(values - wanted).max())
+
+
+def set_range(page: Page, selector: str, value: float | str) -> None:
     page.locator(selector).fill(str(value))

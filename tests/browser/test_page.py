@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -12,12 +11,25 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from sites import drop, encoded, huge_png, launch, photo, pixels, row, saved, served, set_range, static, wait_done
+from sites import (
+    difference,
+    drop,
+    encoded,
+    huge_png,
+    launch,
+    make_loud,
+    photo,
+    pixels,
+    row,
+    saved,
+    served,
+    set_range,
+    static,
+    wait_done,
+    watched,
+)
 
 import mirl
-from conftest import make_ticket
-from mirl.recipe import small
-from mirl.ticket import encode_ticket
 
 COLD_SECONDS, PAGE_BYTES = 10, 2_500_000
 
@@ -32,11 +44,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def ticket(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ticket of the network `small` at a tenth of its weights, random, whose results differ much from the input."""
-    path, random = tmp_path_factory.mktemp("tickets") / "small-random.mirl", make_ticket(small().network, keep=0.1)
-    louder = {"output.weight": 16 * random.weights["output.weight"]}
-    path.write_bytes(encode_ticket(replace(random, weights=random.weights | louder)))
-    return path
+    return make_loud(tmp_path_factory.mktemp("tickets") / "small-random.mirl")
 
 
 @pytest.fixture(scope="module")
@@ -53,28 +61,13 @@ def static_site(ticket: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A fresh profile: nothing cached. What the page logs as an error, or fails to load, fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
-    context.set_default_timeout(30_000)
-    problems: list[str] = []
-    context.on("weberror", lambda error: problems.append(str(error.error)))
-    context.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
-    context.on("requestfailed", lambda request: problems.append(f"{request.url}: {request.failure}"))
-    yield context
-    context.close()
-    assert [text for text in problems if "blob:" not in text] == []
+    with watched(browser) as context:
+        yield context
 
 
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
     return context.new_page()
-
-
-def difference(found: bytes, expected: Image.Image) -> int:
-    values = pixels(found)
-    wanted = np.asarray(expected).astype(int)
-    assert values.shape == wanted.shape
-    return int(np.abs(values - wanted).max())
 
 
 @pytest.mark.parametrize("where", ["service", "static_site"])

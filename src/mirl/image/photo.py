@@ -21,6 +21,8 @@ FORMATS = {
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 KEEP = "keep"
 CHOICES = (KEEP, *(name.lower() for name in FORMATS))  # what a user may ask for, everywhere by these words
+_QUALITY = 95
+_WEBP_METHOD = 3  # Chromium's: the page then saves the same pixels
 _LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
@@ -119,14 +121,14 @@ def encode_photo(photo: Photo, format: str | None = None, quality: int | None = 
 def _options(photo: Photo, format: str, quality: int | None) -> dict[str, Any]:
     coding = photo.coding
     options: dict[str, Any] = {"exif": photo.exif, "icc_profile": photo.icc, "dpi": coding.dpi}
-    if quality is not None and format in ("JPEG", "WEBP"):
-        options |= {"quality": quality, "exact": True} if format == "WEBP" else {"quality": quality}
-    elif format == "JPEG" and coding.jpeg_tables:
+    if format == "JPEG" and quality is None and coding.jpeg_tables:
         options |= {"qtables": coding.jpeg_tables, "subsampling": coding.jpeg_subsampling}
     elif format == "JPEG":
-        options["quality"] = 95
+        options["quality"] = quality or _QUALITY
+    elif format == "WEBP" and quality is None and coding.webp_lossless:
+        options |= {"lossless": True, "quality": _QUALITY, "exact": True}
     elif format == "WEBP":
-        options |= {"lossless": coding.webp_lossless, "quality": 95, "exact": True}
+        options |= {"quality": quality or _QUALITY, "exact": True, "method": _WEBP_METHOD}
     elif format == "TIFF":
         options["compression"] = coding.tiff_compression
     return {key: value for key, value in options.items() if value is not None}

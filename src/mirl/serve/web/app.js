@@ -18,6 +18,7 @@ let tickets = [], shown = null, drawn = 0;
 const offered = listTickets(listing).then(offer, noTickets);
 
 const strength = () => Number(one("strength").value) / 100;
+const saving = () => ({ format: one("format").value, quality: one("qualities").hidden ? undefined : Number(one("quality").value) });
 const place = () => document.querySelector('input[name="place"]:checked').value;
 const chosen = () => tickets.find(({ name }) => name === one("ticket").value);
 
@@ -51,6 +52,11 @@ function onSettings() {
   one("privacy").classList.toggle("away", away);
   one("places-help").textContent = away ? "Metadata is kept in the results. The server stores nothing." : "The processor of this device does the work.";
   if (!away) engine.prepare(url).catch(() => {}); // the first photograph will say it
+}
+
+function onFormat() {
+  one("qualities").hidden = !["jpeg", "webp"].includes(one("format").value);
+  one("quality-now").textContent = one("quality").value;
 }
 
 function say(text) {
@@ -137,14 +143,15 @@ async function draw() {
   else viewer.show(picture.before, picture.after && blend(picture.before, picture.after, strength()));
 }
 
-/** The file to save: the server's own where it has made it at this strength. */
+/** The file to save: the server's own where it has made it at this strength and in this format. */
 async function saved(item) {
+  const wish = saving();
   if (item.where === "on the server") {
-    if (strength() === 1) return item.result;
-    return restoreOnServer(restoring, item.file, { ticket: item.ticket, strength: strength() });
+    if (strength() === 1 && wish.format === "keep") return item.result;
+    return restoreOnServer(restoring, item.file, { ticket: item.ticket, strength: strength(), ...wish });
   }
   const { before, after } = await pictures.get(item);
-  return encode(blend(before, after, strength()), item.header.type);
+  return encode(blend(before, after, strength()), item.header.type, wish);
 }
 
 async function download(item) {
@@ -186,6 +193,8 @@ function listen() {
   one("download-all").addEventListener("click", downloadAll);
   one("ticket").addEventListener("change", onSettings);
   one("places").addEventListener("change", onSettings);
+  one("format").addEventListener("change", onFormat);
+  one("quality").addEventListener("input", onFormat);
   let asked = 0;
   one("strength").addEventListener("input", () => {
     one("strength-now").textContent = `${one("strength").value} %`;
@@ -211,4 +220,5 @@ function listen() {
 }
 
 offered.catch(() => {}); // it is written in the page
+onFormat(); // a page that was reloaded keeps what was chosen
 listen();

@@ -85,10 +85,10 @@ export class List {
 }
 
 /** What a row and the screen reader say. */
-export function describe({ state, message, progress, seconds, where }) {
+export function describe({ state, message, progress, seconds, where, ticket }) {
   if (state === "waiting") return "Waiting";
   if (state === "working") return progress ? `Restoring, ${Math.floor(100 * progress)} %` : "Restoring …";
-  if (state === "done") return `Restored ${where} in ${seconds < 9.95 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  if (state === "done") return `Restored ${where} with ${ticket} in ${seconds < 9.95 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   return state === "failed" ? message : "Cancelled";
 }
 

@@ -4,7 +4,7 @@ import { savedType } from "./names.js";
 
 export const MAX_MEGAPIXELS = 40; // in this browser: about 0.7 GB with all copies; some phones allow a canvas even less
 export const MAX_MEGABYTES = 100;
-const JPEG_QUALITY = 0.95; // as mirl restore
+const QUALITY = 95; // as mirl restore
 
 /** A photograph that is refused; its message is for people. */
 export class Refused extends Error {}
@@ -98,20 +98,23 @@ export function isClear({ data }) {
 let webp; // whether this browser encodes it, asked once
 
 /**
- * Encode in the photograph's own format where a browser can, else as PNG.
+ * Encode as asked for. "keep" is the photograph's own format where a browser can write it, else PNG. Throws Refused.
  * @param {ImageData} pixels
  * @param {string} type media type of the original
+ * @param {{format?: string, quality?: number}} [wish] keep, png, jpeg or webp; 1 to 100
  * @returns {Promise<Blob>}
  */
-export async function encode(pixels, type) {
+export async function encode(pixels, type, { format = "keep", quality } = {}) {
   webp ??= (await toBlob(contextOf(1, 1).canvas, "image/webp")).type === "image/webp";
   const clear = isClear(pixels), context = contextOf(pixels.width, pixels.height, clear); // opaque: a file without alpha
+  if (format === "jpeg" && clear) throw new Refused("JPEG cannot keep its transparency: save it as PNG or WebP.");
+  if (format === "webp" && !webp) throw new Refused("This browser cannot write WebP: save it as PNG or JPEG.");
   context.putImageData(pixels, 0, 0);
-  return toBlob(context.canvas, savedType(type, clear, webp));
+  return toBlob(context.canvas, format === "keep" ? savedType(type, clear, webp) : `image/${format}`, quality);
 }
 
-function toBlob(canvas, type) {
+function toBlob(canvas, type, quality = QUALITY) {
   return new Promise((resolve, reject) =>
     canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Refused("The result cannot be saved: not enough memory."))),
-      type, JPEG_QUALITY));
+      type, quality / 100));
 }

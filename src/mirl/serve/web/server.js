@@ -26,14 +26,15 @@ export async function listTickets(address) {
 }
 
 /**
- * Have the server restore a file; the answer is a file of the same format, with its metadata.
+ * Have the server restore a file; the answer is a file with its metadata, of the same format where no other is asked for.
  * @param {string} address
  * @param {Blob} file
- * @param {{ticket: string, strength: number, signal?: AbortSignal}} options
+ * @param {{ticket: string, strength: number, format?: string, quality?: number, signal?: AbortSignal}} options
  * @returns {Promise<Blob>}
  */
-export async function restoreOnServer(address, file, { ticket, strength, signal }) {
-  const wish = new URLSearchParams({ ticket, strength: String(strength), format: "keep" });
+export async function restoreOnServer(address, file, { ticket, strength, format = "keep", quality, signal }) {
+  const wish = new URLSearchParams({ ticket, strength: String(strength), format });
+  if (quality !== undefined) wish.set("quality", String(quality));
   for (let left = TRIES; ; left--) {
     let response;
     try {
