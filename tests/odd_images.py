@@ -44,6 +44,36 @@ def webp_of(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def jpeg_of(width: int, height: int) -> bytes:
+    """A small JPEG whose header promises width x height."""
+    content = bytearray(encoded("JPEG", noise()))
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
+def bmp_of(width: int, height: int) -> bytes:
+    content = bytearray(encoded("BMP", noise()))
+    content[18:26] = struct.pack("<ii", width, height)
+    return bytes(content)
+
+
+def tiff_of(width: int, height: int) -> bytes:
+    content = encoded("TIFF", noise())
+    for tag, old, new in ((256, 24, width), (257, 18, height)):
+        entry = struct.pack("<HHI", tag, 4, 1) + struct.pack("<I", old)
+        assert entry in content
+        content = content.replace(entry, entry[:8] + struct.pack("<I", new))
+    return content
+
+
+def jpeg_of_scans(count: int, side: int = 64) -> bytes:
+    """A sound progressive JPEG whose last scan comes `count` times more: each costs time for every pixel."""
+    content = encoded("JPEG", Image.new("RGB", (side, side), "teal"), progressive=True)
+    tables = content.rindex(b"\xff\xc4", 0, content.rindex(b"\xff\xda"))
+    return content[:-2] + content[tables:-2] * count + content[-2:]
+
+
 def tiff_chain(pages: int) -> bytes:
     """A TIFF of many pages of one pixel."""
     content, place = b"II*\0" + struct.pack("<I", 8), 8
@@ -107,6 +137,12 @@ def named() -> dict[str, tuple[bytes, int | None]]:
         "bomb PNG": (png_of(60_000, 60_000, 8, 2, bytes(1_000_000)), 413),
         "bomb PNG below Pillow's limit": (png_of(12_000, 12_000, 1, 0, bytes(1_000_000)), 413),
         "bomb WebP": (webp_of(16_383, 16_383), 413),
+        "bomb JPEG": (jpeg_of(65_000, 65_000), 413),
+        "bomb BMP": (bmp_of(30_000, 30_000), 413),
+        "bomb TIFF": (tiff_of(60_000, 60_000), 413),
+        "JPEG of 80 scans": (jpeg_of_scans(70), 200),
+        "JPEG of 10000 scans": (jpeg_of_scans(10_000), 422),
+        "scans hidden behind a lone marker": (jpeg_of_scans(10_000).replace(b"\xff\xda", b"\xff\x01\xff\xda"), 422),
         "bomb in text": (png_of(24, 18, 8, 0, bytes(25 * 18), text_bomb), None),
         "bomb in ICC": (png_of(24, 18, 8, 0, bytes(25 * 18), icc_bomb), None),
         "PNG of no pixels": (png_of(0, 9, 8, 0, b""), None),

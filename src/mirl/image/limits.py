@@ -18,6 +18,10 @@ MAX_MEGAPIXELS = 100.0
 EXPECTED = "expected a still JPEG, PNG, WebP, TIFF or BMP image"
 
 _MOST_FRAMES = 100  # pages of a TIFF are counted one by one, and a small file can chain millions of them
+_MOST_SCANS = (
+    100  # of a JPEG; encoders write about ten, and each takes time for the whole picture; libtiff has the same limit
+)
+_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")  # of JPEG, those that stand alone left out
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _STARTS = {
     b"GIF8": "a GIF",
@@ -41,13 +45,16 @@ class ImageError(MirlError):
 
 
 def check_start(stream: BinaryIO, name: str, max_megapixels: float) -> None:
-    """Refuse a WebP whose header asks for too many pixels: opening it already takes memory for all of them.
+    """Refuse what costs too much before `check_header` is asked: too many pixels of a WebP, too many scans of a JPEG.
 
-    Other formats take none before `check_header`. The stream stays where it was.
+    Opening a WebP takes memory for all its pixels; other formats take none. The stream stays where it was.
     """
     place = stream.tell()
     head = stream.read(30)
     stream.seek(place)
+    if head.startswith(b"\xff\xd8"):
+        _check_scans(stream.read(), name)
+        stream.seek(place)
     if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
         return
     if head[12:16] == b"VP8X":
@@ -112,6 +119,21 @@ def one_line(error: Exception) -> str:
     """Return an error's message as one line, without the addresses of Python's objects."""
     text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", " ".join(str(error).split()))
     return text or type(error).__name__
+
+
+def _check_scans(content: bytes, name: str) -> None:
+    """Walk the segments of a JPEG to its end, or to the scan that is one too many."""
+    scans, at = 0, 2
+    while marker := _MARKER.search(content, at):
+        at, kind = marker.end(), marker[0][-1]
+        if kind == 0xD9:
+            return
+        scans += kind == 0xDA
+        if scans > _MOST_SCANS:
+            raise ImageError(
+                "damaged", f"{name} is damaged or made to waste time (over {_MOST_SCANS} scans); export it again"
+            )
+        at += int.from_bytes(content[at : at + 2], "big")
 
 
 def _check_megapixels(width: int, height: int, frames: int, name: str, max_megapixels: float) -> None:
