@@ -8,8 +8,8 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent / "commands.md"
 COMMANDS = (
-    "", "restore", "search", "control", "verify", "evaluate", "report", "inspect", "bench", "serve",
-    "data", "data list", "data check", "data synth",
+    "", "restore", "search", "control", "verify", "evaluate", "report", "inspect", "bench", "export", "import", "push",
+    "serve", "data", "data list", "data check", "data synth",
 )  # fmt: skip
 
 

@@ -166,6 +166,9 @@ def test_the_list_of_options_changes_only_on_purpose():
         "report": ["--crops", "--evidence", "--out", "--readme"],
         "inspect": ["--json", "--layers", "--no-layers"],
         "bench": ["--against", "--json", "--runs", "--seconds", "--size", "--threads", "--ticket"],
+        "export": ["--format", "--out"],
+        "import": ["--out", "--values"],
+        "push": ["--no-private", "--private"],
         "serve": [
             "--backend", "--host", "--max-megabytes", "--max-megapixels", "--port", "--queue", "--seconds", "--static-only",
             "--threads", "--ticket", "--workers",

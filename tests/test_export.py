@@ -1,6 +1,8 @@
 """Export: one ONNX file for any batch and size, checked before it is written; safetensors and back."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from conftest import MINI, make_ticket
+from mirl.cli import main
 from mirl.engine import onnx_export
 from mirl.engine.onnx_export import check_parity, export_onnx
 from mirl.engine.onnx_graph import batched_model
@@ -22,7 +25,7 @@ from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.network.checkpoint import import_checkpoint
 from mirl.recipe import to_dict
-from mirl.ticket import Ticket
+from mirl.ticket import Ticket, encode_ticket, write_ticket
 from mirl.ticket_tensors import read_tensors, write_tensors
 
 TICKET = make_ticket(keep=0.5)
@@ -184,3 +187,43 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path):
         write_tensors(TICKET, tmp_path / "none" / "t.safetensors")
     with pytest.raises(MirlError, match="cannot write"):
         export_onnx(TICKET, tmp_path / "none" / "t.onnx")
+
+
+# the commands
+
+
+def test_a_ticket_goes_out_and_comes_back_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    ticket, tensors, back, graph = (tmp_path / name for name in ("t.mirl", "t.safetensors", "back.mirl", "t.onnx"))
+    write_ticket(TICKET, ticket, "float32")
+    assert main(["export", str(ticket), "--format", "safetensors", "-o", str(tensors)]) == 0
+    assert main(["import", str(tensors), "-o", str(back)]) == 0
+    assert back.read_bytes() == ticket.read_bytes()
+    assert main(["import", str(tensors), "-o", str(back), "--values", "float16"]) == 0
+    assert back.read_bytes() == encode_ticket(TICKET, "float16")
+    assert f"{TICKET.kept:,} of {TICKET.total:,} parameters kept" in capsys.readouterr().out
+    assert main(["export", str(ticket), "--format", "onnx", "-o", str(graph)]) == 0
+    assert "largest difference to the ticket" in capsys.readouterr().out
+    assert onnxruntime.InferenceSession(str(graph)).get_inputs()[0].shape == ["batch", 3, "height", "width"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["import", "none.ckpt", "-o", "t.mirl"], "none.ckpt: no such file"),
+        (["import", "none.ckpt", "-o", "t.pth"], "a ticket is a .mirl file, found t.pth; name it t.mirl"),
+        (["export", "none.mirl", "--format", "onnx", "-o", "t.onnx"], "no ticket 'none.mirl'"),
+    ],
+)
+def test_a_bad_command_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]):
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_without_onnx_it_says_what_to_install(tmp_path: Path):
+    code = "import sys; sys.modules['onnx'] = None\nfrom mirl.cli import main\nsys.exit(main(sys.argv[1:]))"
+    words = ["export", "small", "--format", "onnx", "-o", str(tmp_path / "t.onnx")]
+    result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "pip install 'mirl[onnx]'" in result.stderr

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mirl.cli import main
 from mirl.errors import MirlError
 from mirl.lottery.verify import verify
 from mirl.network.checkpoint import import_checkpoint
@@ -262,23 +263,21 @@ def test_a_sparse_checkpoint_comes_in_sparse_and_stays_the_same_network(tmp_path
     imported = import_checkpoint(path)
     ticket = imported.ticket
     used = {n: v for n, v in state.items() if n not in UNUSED}
-    kept = sum(int(v.count_nonzero()) for v in used.values()) + imported.zero_norms
-    assert ticket.kept == kept
+    biases = sum(int((v == 0).sum()) for n, v in used.items() if n.endswith("bias"))
+    assert ticket.kept == sum(int(v.count_nonzero()) for v in used.values()) + biases
     assert 0.2 < ticket.density < 0.4
-    norms = [v for n, v in used.items() if "norm" in n and n.endswith("weight")]
-    assert imported.zero_norms == sum(int((v == 0).sum()) for v in norms)
     assert "prompt1.values" not in ticket.masks
     assert set(imported.unused) == set(UNUSED)
     assert difference(path, state) < 1e-5
 
 
-def test_zero_norm_scales_and_pruned_prompts_are_counted_and_kept_exact(tmp_path: Path):
+def test_zeros_of_norm_scales_and_prompts_become_masks_too(tmp_path: Path):
     state = published()
     state["latent.0.norm1.body.weight"][:2] = 0
     state["prompt2.prompt_param"][:, :, ::2] = -0.0
     path = saved(state, tmp_path / "plain.pth")
     imported = import_checkpoint(path)
-    assert imported.zero_norms == 2
+    assert (~imported.ticket.masks["latent.0.norm1.weight"]).sum() == 2
     mask = imported.ticket.masks["prompt2.values"]
     assert np.count_nonzero(mask) == mask.size // 2
     assert not np.signbit(imported.ticket.weights["prompt2.values"][~mask]).any()
@@ -305,6 +304,19 @@ def test_the_imported_ticket_passes_the_audit_and_comes_back_from_its_file(tmp_p
     origin = back.provenance["imported"]
     assert (origin["file"], origin["layout"]) == ("plain.pth", "PromptIR")
     assert origin["unused_layers"]["chnl_reduce3.weight"] == 320 * 256
+
+
+def test_the_command_says_what_was_kept_dropped_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    state = {f"net.{n}": v for n, v in pruned(published(), keep=0.3).items()} | {"loss_fn.window": torch.ones(3)}
+    path = saved({"state_dict": state}, tmp_path / "level.ckpt")
+    assert main(["import", str(path), "-o", str(tmp_path / "t.mirl")]) == 0
+    kept, dropped, left = capsys.readouterr().out.splitlines()
+    ticket = read_ticket(tmp_path / "t.mirl")
+    assert f"{ticket.kept:,} of {ticket.total:,} parameters kept" in kept
+    unused = sum(state[f"net.{name}"].numel() for name in UNUSED)
+    assert dropped.startswith(f"dropped: {unused:,} weights that the network never uses, in chnl_reduce1, ")
+    assert left.endswith("1 tensors that are not the network's, such as loss_fn.window")
+    assert np.array_equal(ticket.weights["output.weight"], state["net.output.weight"].numpy())
 
 
 # what must be refused, in one line

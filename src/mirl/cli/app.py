@@ -9,7 +9,7 @@ import tyro
 from tyro.extras import SubcommandApp
 
 import mirl
-from mirl.cli import bench, data, evaluate, lottery, restore, serve
+from mirl.cli import bench, data, evaluate, exchange, lottery, restore, serve
 from mirl.errors import MirlError
 
 DESCRIPTION = (
@@ -30,6 +30,9 @@ def commands() -> SubcommandApp:
     app.command(evaluate.report)
     app.command(lottery.inspect)
     app.command(bench.bench)
+    app.command(exchange.export)
+    app.command(name="import")(exchange.import_)
+    app.command(exchange.push)
     app.command(serve.serve)
     pairs.command(name="list")(data.list_)
     pairs.command(data.check)
@@ -66,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         extras = {"torch": "train", "lightning_fabric": "train", "matplotlib": "report", "tensorboard": "tensorboard"}
         extras |= dict.fromkeys(("fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client"), "serve")
+        extras |= dict.fromkeys(("onnx", "onnxruntime"), "onnx")
         if debug or error.name not in extras:
             raise
         print(

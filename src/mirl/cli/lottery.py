@@ -155,12 +155,13 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
     """Audit a run folder or a ticket from its files: rewinds by hash, nested masks, exact zeros, counts.
 
     Args:
-        target: Run folder or .mirl file.
+        target: Run folder, .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
         json: Write the audit to this file.
     """
+    from mirl.hub import fetch, is_hub_name
     from mirl.lottery.verify import verify as audit_files
 
-    audit = audit_files(target)
+    audit = audit_files(fetch(target) if is_hub_name(target) else target)
     if json is not None:
         write_json(json, audit.to_json())
     checks = ("rewound", "nested", "counts_exact", "zeros_exact", "hashes_match")
@@ -182,7 +183,7 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
     """Say what is in a ticket: densities, size, tasks, provenance.
 
     Args:
-        ticket: Name of a shipped ticket, or a .mirl file.
+        ticket: Name of a shipped ticket, a .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
         layers: List every tensor with its density.
         json: Write the figures to this file.
     """
