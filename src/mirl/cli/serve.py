@@ -22,7 +22,7 @@ def serve(
     """Serve the web page and the HTTP API; SIGTERM or Ctrl-C ends it once all that was begun is answered.
 
     Args:
-        ticket: A .mirl file, or hf:owner/name, to offer beside the shipped tickets; repeatable, the first one is the default.
+        ticket: A .mirl file or hf:owner/name to offer beside the shipped tickets; repeatable, the first is the default.
         host: Address to listen on; 0.0.0.0 is every one of this machine.
         port: Port to listen on; 0 takes a free one and prints it.
         backend: What runs the network, as in mirl restore.
