@@ -19,6 +19,7 @@ from conftest import make_ticket
 from mirl.cli import main
 from mirl.serve.app import Settings, create_app
 from mirl.serve.shelf import Offer, Shelf, read_offers
+from mirl.serve.work import MEDIA_TYPES, PARAMETERS
 from mirl.ticket import SHIPPED, encode_ticket, read_ticket, write_ticket
 
 RNG = np.random.default_rng(5)
@@ -196,6 +197,36 @@ def test_every_answer_carries_safe_headers_and_the_page_is_served_as_it_is():
     for path in ("/nothing", "/v1/tickets/none.mirl"):
         refused(answers[path], 404, "not_found")
     refused(answers["wrong method"], 405, "method")
+
+
+def test_openapi_tells_every_parameter_format_and_refusal():
+    told = talk(lambda client: client.get("/openapi.json")).json()["paths"]
+    restore = told["/v1/restore"]["post"]
+    schemas = {each["name"]: each["schema"] for each in restore["parameters"]}
+    assert set(schemas) == set(PARAMETERS)
+    assert schemas["format"]["enum"] == ["keep", "jpeg", "png", "webp", "tiff", "bmp"]
+    form = restore["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(form) == {"image", *PARAMETERS}
+    assert set(restore["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "503", "504"}
+    assert set(restore["responses"]["200"]["content"]) == set(MEDIA_TYPES.values())
+    assert {"/v1/tickets", "/healthz", "/readyz", "/metrics"} <= set(told)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "tiff", "bmp"])
+def test_every_format_can_be_asked_for(format):
+    answer = post(encoded("WEBP", lossless=True), format=format)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, f"image/{format}")
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert image.format == format.upper()
+
+
+@pytest.mark.parametrize(
+    ("size", "format", "code"), [((17_000, 1), "webp", "image_size"), ((9, 9), "jpeg", "image_transparency")]
+)
+def test_what_a_format_cannot_hold_is_refused_before_the_work(gate, size, format, code):
+    mode = "RGBA" if code == "image_transparency" else "RGB"
+    refused(post(encoded("PNG", Image.new(mode, size)), format=format), 422, code)
+    assert gate.calls == 0
 
 
 def test_a_body_beyond_the_limit_is_refused_with_and_without_a_declared_length():

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from conftest import make_ticket
+from mirl.cli import main
 from mirl.ticket import write_ticket
 from test_serve_api import encoded
 
@@ -77,6 +78,67 @@ def test_a_client_that_leaves_gives_its_place_back(running):
             wait_for(lambda: places(address) == 1)
         wait_for(lambda: places(address) == 0)
     assert httpx.post(f"{address}/v1/restore", content=encoded()).status_code == 200
+
+
+def test_nothing_is_written_to_disk(tmp_path):
+    """No byte can be: the process may not write to any file, and its folder for temporary ones stays empty."""
+    ticket, temporary = tmp_path / "t.mirl", tmp_path / "temporary"
+    write_ticket(make_ticket(keep=0.9), ticket)
+    temporary.mkdir()
+    start = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "from mirl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", start, "serve", "--port", "0", "--ticket", str(ticket)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=temporary,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    try:
+        address = process.stdout.readline().strip()
+        wait_for(lambda: httpx.get(f"{address}/readyz").status_code == 200)
+        large = Image.fromarray(np.zeros((1000, 1100, 3), np.uint8))
+        for format in ("JPEG", "PNG", "WEBP", "TIFF", "BMP"):
+            answer = httpx.post(f"{address}/v1/restore", content=encoded(format))
+            assert (answer.status_code, answer.headers["content-type"]) == (200, f"image/{format.lower()}")
+        form = httpx.post(f"{address}/v1/restore", files={"image": encoded("BMP", large)}, timeout=120)
+        assert (form.status_code, len(form.content) > 3e6) == (200, True)
+        assert httpx.post(f"{address}/v1/restore", files={"image": b"no photo" * 500_000}).status_code == 415
+        assert list(temporary.iterdir()) == []
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        process.stdout.close()
+
+
+def test_the_static_page_needs_no_web_framework(tmp_path):
+    start = (
+        "import sys; sys.modules.update(dict.fromkeys(('fastapi', 'starlette', 'uvicorn', 'prometheus_client')))\n"
+        "from mirl.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["serve", "--static-only", str(tmp_path / "site")]
+    made = subprocess.run([sys.executable, "-c", start, *words], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "site" / "index.html").exists()
+    failed = subprocess.run([sys.executable, "-c", start, "serve", "--port", "0"], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert "pip install 'mirl[serve]'" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--seconds", "0"), ("--seconds", "inf"), ("--seconds", "nan"), ("--workers", "0"), ("--queue", "-1"),
+     ("--max-megapixels", "-3"), ("--max-megabytes", "inf"), ("--port", "99999"), ("--threads", "0")],
+)  # fmt: skip
+def test_an_impossible_limit_is_one_line(tmp_path, capsys, option, value):
+    ticket = tmp_path / "t.mirl"
+    write_ticket(make_ticket(), ticket)
+    words = ["serve", "--ticket", str(ticket), "--port", "0"] if option != "--port" else ["serve", "--ticket", str(ticket)]
+    assert main([*words, option, value]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("mirl: ")
+    assert error.count("\n") == 1
+    assert option in error
 
 
 def test_the_examples_restore_a_photo(running, tmp_path):

@@ -345,7 +345,7 @@ def test_without_tickets_the_page_says_so(page, static_site):
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("width", [320, 390, 1280])
 def test_accessible_and_nothing_jumps_or_overflows(browser, service, colours, width):
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=colours)
     page = context.new_page()
@@ -358,6 +358,8 @@ def test_accessible_and_nothing_jumps_or_overflows(browser, service, colours, wi
     drop(page, good__png=encoded(photo(300, 200)), a_quite_long_name_that_must_not_widen_the_page__jpg=b"bad")
     wait_done(page, "good.png")
     expect(page.locator("#queue li.failed")).to_have_count(1)
+    page.locator("#format").select_option("jpeg")
+    expect(page.locator("#quality")).to_be_visible()
     violations["restored"] = Axe().run(page)
     assert page.evaluate(place) == stage
     page.locator("#queue li.failed .pick").click()

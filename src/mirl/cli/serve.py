@@ -34,17 +34,18 @@ def serve(
         max_megabytes: Refuse larger uploads.
         static_only: Write the page and the tickets to this folder, for any web server, and stop.
     """
-    from mirl.engine.memory import available_threads, keep_large_blocks
-    from mirl.serve.app import Settings, create_app
-    from mirl.serve.run import run
     from mirl.serve.shelf import Shelf, read_offers
     from mirl.serve.site import files, write
 
     offers = read_offers(ticket)
-    if static_only is not None:
+    if static_only is not None:  # needs no web framework
         for path in write(static_only, offers):
             print(path)
         return
+    from mirl.engine.memory import available_threads, keep_large_blocks
+    from mirl.serve.app import Settings, create_app
+    from mirl.serve.run import run
+
     settings = Settings(available_threads() if workers is None else workers, queue, seconds, max_megapixels, max_megabytes)
     keep_large_blocks()
     run(create_app(Shelf(offers, backend, threads), settings, files()), host, port, seconds)

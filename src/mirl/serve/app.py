@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -41,11 +42,11 @@ class Settings:
     max_megabytes: float = 32.0
 
     def __post_init__(self) -> None:
-        """Raise MirlError for a limit that lets nothing through."""
-        wrong = [name for name in ("workers", "seconds", "max_megapixels", "max_megabytes") if not getattr(self, name) > 0]
-        if wrong or self.queue < 0:
-            name = wrong[0] if wrong else "queue"
-            raise MirlError(f"--{name.replace('_', '-')} must be above 0, found {getattr(self, name)}")
+        """Raise MirlError for a limit that lets nothing through, or is none."""
+        for name in ("workers", "queue", "seconds", "max_megapixels", "max_megabytes"):
+            value, least = getattr(self, name), "at least 0" if name == "queue" else "above 0"
+            if not (0 < value < math.inf or (name == "queue" and value == 0)):
+                raise MirlError(f"--{name.replace('_', '-')} must be a number {least}, found {value}")
 
     @property
     def max_bytes(self) -> int:

@@ -14,14 +14,15 @@ from mirl.serve.watch import log_to_stderr, note
 def run(app: FastAPI, host: str, port: int, seconds: float) -> None:
     """Serve until SIGTERM or Ctrl-C; then answer what was begun, for at most `seconds`.
 
-    Prints the address. Raises MirlError for a port in use.
+    Prints the address. Raises MirlError for a port in use or none.
     """
+    if not 0 <= port < 1 << 16:
+        raise MirlError(f"--port must lie between 0 and 65535, found {port}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=256)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MirlError(f"cannot listen on {host} port {port}: {reason}; choose another --port or --host") from error
+    except OSError as error:
+        raise MirlError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port or --host") from error
     log_to_stderr()
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{listener.getsockname()[1]}", flush=True)

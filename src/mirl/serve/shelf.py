@@ -35,6 +35,8 @@ class Shelf:
     """The offered tickets by name, the first being the default, and the backends opened for them."""
 
     def __init__(self, offers: Sequence[Offer], backend: str = "auto", threads: int | None = None):
+        if threads is not None and threads < 1:
+            raise MirlError(f"--threads must be at least 1, found {threads}")
         self.offers = {offer.name: offer for offer in offers}
         self.default = offers[0].name
         self._backend, self._threads = backend, threads
