@@ -19,7 +19,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, expect
 
-from conftest import make_ticket
 from mirl.data.bundled import held_out_photos
 from mirl.degrade.tasks import TASKS
 from mirl.recipe import small
@@ -55,6 +54,8 @@ def watched(browser: Browser) -> Iterator[BrowserContext]:
 
 def make_loud(path: Path, seed: int = 0) -> Path:
     """Write a ticket of the network `small` at a tenth of its weights, random, whose results differ much from the input."""
+    from conftest import make_ticket  # which pytest finds; scripts that use the rest of this module do not
+
     random = make_ticket(small().network, keep=0.1, seed=seed)
     louder = {"output.weight": 16 * random.weights["output.weight"]}
     path.write_bytes(encode_ticket(replace(random, weights=random.weights | louder)))
