@@ -521,19 +521,28 @@ def test_the_command_takes_urls_in_this_process_where_it_must(
     assert len(memory.find("/out")) == 3
 
 
+def in_a_process(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "mirl", "restore", *words], capture_output=True, text=True)
+
+
 def test_the_command_starts_a_quiet_ray_of_its_own(tmp_path: Path, ticket: Path):
     source = album(tmp_path / "in", 2)
     (source / "bad.png").write_bytes(b"GIF89a")
-    words = ["restore", source, "-o", tmp_path / "out", "--ticket", ticket, "--engine", "ray", "--workers", "1"]
-    result = subprocess.run([sys.executable, "-m", "mirl", *words], capture_output=True, text=True)
+    result = in_a_process(source, "-o", tmp_path / "out", "--ticket", ticket, "--engine", "ray", "--workers", "1")
     assert result.returncode == 1
     assert result.stdout == f"restored 2, skipped 0 done before, failed 1: {tmp_path}/out/manifest.jsonl\n"
     assert [line.startswith("mirl: ") for line in result.stderr.splitlines()] == [True, True], result.stderr
 
 
-def test_a_ray_that_does_not_answer_is_one_error(tmp_path: Path, settings: Settings, request: pytest.FixtureRequest):
-    request.getfixturevalue("ray").shutdown()
-    refuse(
-        settings, "no Ray answers at 127.0.0.1:1", [album(tmp_path / "in", 1)], tmp_path / "out", engine="ray",
-        address="127.0.0.1:1",
-    )  # fmt: skip
+def test_a_ray_that_does_not_answer_is_one_error(tmp_path: Path, ticket: Path):
+    source = album(tmp_path / "in", 1)
+    words = ["--ticket", ticket, "--engine", "ray", "--address", "127.0.0.1:1"]
+    result = in_a_process(source, "-o", tmp_path / "out", *words)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("mirl: no Ray answers at 127.0.0.1:1: ")
+
+
+def test_an_actor_that_cannot_begin_ends_the_run_in_one_error(tmp_path: Path, settings: Settings, ray: object):
+    broken = Settings(settings.ticket[:-1], settings.backend)
+    refuse(broken, "Ray gave up: .*truncated", [album(tmp_path / "in", 1)], tmp_path / "out", engine="ray", workers=1)

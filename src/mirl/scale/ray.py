@@ -7,10 +7,12 @@ for ever, so a ledger (an actor of its own) knows which photos were finished, to
 import contextlib
 import logging
 import os
+import socket
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from mirl.engine.memory import available_threads
 from mirl.errors import MirlError
@@ -19,6 +21,7 @@ from mirl.scale.work import ATTEMPTS, DIED, Outcome, Restorer, Settings, Task, p
 
 _BLOCK = 8  # photos whose outcomes arrive together
 _STORE_BYTES = 100_000_000  # of a Ray started here: no photo goes through it
+_SECONDS = 10.0  # for a cluster to take a connection
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -138,9 +141,17 @@ def _connect(ray: Any, address: str | None, processors: int) -> None:
                     return
                 ray.init(address="local", num_cpus=processors, object_store_memory=_STORE_BYTES, **quiet)
             else:
+                _knock(wanted)
                 ray.init(address=wanted, **quiet)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises plain ones too
             raise MirlError(f"no Ray answers at {wanted or 'this machine'}: {one_line(error)}; try `ray status`") from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nothing listens at host:port: Ray would try for many minutes without a word."""
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), _SECONDS).close()
 
 
 @contextlib.contextmanager
