@@ -34,7 +34,7 @@ from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
 from mirl.lottery.run import RunFolder, TrainingFolder
 from mirl.lottery.search import search
-from mirl.recipe import Recipe, TaskShare, small
+from mirl.recipe import Recipe, TaskShare, small, three_tasks, with_steps
 from mirl.ticket import describe_ticket, read_ticket
 from pilots import PILOTS
 from ticket_times import measure_times
@@ -52,6 +52,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("dense", 0, "total"),
 )
 PICTURED = ("denoise25", "derain", "dehaze")
+SHORT_STEPS = 1300  # of the run with AdamW
 ROUNDS = 7  # of timing
 PACKED = ("small",)  # runs whose weights are published
 
@@ -85,6 +86,10 @@ def steps(places: Places) -> Iterator[Step]:
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
+    first = replace(
+        small(), train=replace(small().train, optimizer="adamw", learning_rate=2e-3), tasks=three_tasks(4.0, 2.0)
+    )
+    yield from run_steps(places, "short", with_steps(first, min(SHORT_STEPS, first.train.steps)), ())
 
 
 def run_steps(

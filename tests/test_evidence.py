@@ -57,7 +57,13 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     evidence.advance(places, None, "")
     assert "all steps are done" in capsys.readouterr().out
     assert all(step.done() for step in evidence.steps(places))
-    for name, controls in (("small", len(evidence.CONTROLS)), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1)):
+    for name, controls in (
+        ("small", len(evidence.CONTROLS)),
+        ("small-web", 0),
+        ("small-macs", 0),
+        ("small-seed1", 1),
+        ("short", 0),
+    ):
         audit = verify(places.runs / name)
         assert audit.ok, audit.problems
         assert audit.finished
@@ -87,7 +93,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     files = write_results(places.results, page, "the command", readme)
     assert all(file.stat().st_size for file in files)
     text = page.read_text()
-    for name, controls in (("small", 6), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1)):
+    for name, controls in (("small", 6), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1), ("short", 0)):
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]
         assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
         assert ("No control of its size" in part) == (controls == 0)
