@@ -86,9 +86,8 @@ def steps(places: Places) -> Iterator[Step]:
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
-    first = replace(
-        small(), train=replace(small().train, optimizer="adamw", learning_rate=2e-3), tasks=three_tasks(4.0, 2.0)
-    )
+    adamw = replace(small().train, optimizer="adamw", learning_rate=2e-3)
+    first = replace(small(), train=adamw, tasks=three_tasks(4.0, 2.0))
     yield from run_steps(places, "short", with_steps(first, min(SHORT_STEPS, first.train.steps)), ())
 
 
