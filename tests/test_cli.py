@@ -144,8 +144,8 @@ def test_the_list_of_options_changes_only_on_purpose():
         flags[command.splitlines()[0]] = sorted(set(re.findall(r"--[a-z][a-z-]*", option_lines)) - {"--help"})
     assert flags == {
         "restore": [
-            "--backend", "--format", "--max-megapixels", "--no-recursive", "--out", "--quality", "--recursive", "--strength",
-            "--threads", "--ticket", "--tile",
+            "--address", "--backend", "--engine", "--format", "--manifest", "--max-megapixels", "--no-recursive", "--out",
+            "--quality", "--recursive", "--strength", "--threads", "--ticket", "--tile", "--workers",
         ],
         "search": [
             "--batch", "--checkpoint-seconds", "--compile", "--data", "--dense-from", "--device", "--devices", "--fraction",

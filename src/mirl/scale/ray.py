@@ -144,7 +144,10 @@ def _connect(ray: Any, address: str | None, processors: int) -> None:
                 _knock(wanted)
                 ray.init(address=wanted, **quiet)
         except Exception as error:  # Ray raises plain ones too
-            raise MirlError(f"no Ray answers at {wanted or 'this machine'}: {one_line(error)}; try `ray status`") from error
+            raise MirlError(
+                f"no Ray answers at {wanted or 'this machine'}: {one_line(error)}; "
+                "try `ray status`, with the cluster's RAY_AUTH_MODE and RAY_AUTH_TOKEN"
+            ) from error
 
 
 def _knock(address: str) -> None:
