@@ -148,10 +148,11 @@ def test_the_list_of_options_changes_only_on_purpose():
             "--quality", "--recursive", "--strength", "--threads", "--ticket", "--tile", "--workers",
         ],
         "search": [
-            "--batch", "--checkpoint-seconds", "--compile", "--data", "--dense-from", "--device", "--devices", "--fraction",
-            "--keep", "--learning-rate", "--min-layer-density", "--no-compile", "--no-prune-depthwise", "--no-prune-prompts",
-            "--no-skip-bad", "--no-tensorboard", "--nodes", "--normalise", "--optimizer", "--out", "--patch", "--precision",
-            "--prune-depthwise", "--prune-prompts", "--recipe", "--rewind-step", "--scope", "--score", "--seed",
+            "--batch", "--checkpoint-seconds", "--compile", "--data", "--dense-from", "--device", "--devices", "--dry-run",
+            "--epochs", "--fraction", "--keep", "--learning-rate", "--levels-now", "--min-layer-density", "--no-compile",
+            "--no-dry-run", "--no-prune-depthwise", "--no-prune-prompts", "--no-skip-bad", "--no-tensorboard", "--nodes",
+            "--normalise", "--optimizer", "--out", "--patch", "--precision", "--prunable", "--prune-depthwise",
+            "--prune-prompts", "--real-share", "--recipe", "--reset", "--rewind-step", "--scope", "--score", "--seed",
             "--skip-bad", "--steps", "--tasks", "--tensorboard", "--time-limit",
         ],
         "control": [
@@ -191,6 +192,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         ["--no-prune-depthwise", "--min-layer-density", "0"], ["--rewind-step", "1"],
         ["--seed", "3"], ["--steps", "3"], ["--batch", "6"], ["--patch", "24"],
         ["--learning-rate", "0.01"], ["--precision", "bf16-mixed"], ["--optimizer", "muon"], ["--tasks", "derain", "web"],
+        ["--prunable", "name"], ["--reset", "partial"], ["--epochs", "1"],
     ],
     ids=lambda options: options[0],
 )  # fmt: skip

@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 
 from conftest import MINI, mini_data
+from mirl.cli import main
+from mirl.cli.plan import describe_duration
 from mirl.engine.engine import open_backend
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.lottery.controls import CONTROLS, control
+from mirl.lottery.plan import plan_search, published_counts
 from mirl.lottery.prune import plan_levels, prunable_parameters, reset_partially, warm_tensors
 from mirl.lottery.run import RunFolder, hash_state, load_arrays, load_masks
 from mirl.lottery.search import search as search_in
+from mirl.lottery.setting import make_setting, silent
 from mirl.lottery.train import learning_rate
 from mirl.lottery.verify import verify
-from mirl.recipe import PruneConfig, Recipe, TrainConfig, paper, paper_published, recipe_from_dict, small, to_dict
+from mirl.recipe import RECIPES, PruneConfig, Recipe, TrainConfig, paper, paper_published, recipe_from_dict, small, to_dict
 from mirl.ticket import read_ticket
 
 
@@ -223,3 +227,84 @@ def test_resetting_partially_takes_only_the_warm_tensors():
     trained = {p.name: np.ones(p.shape, np.float32) for p in parameters(MINI)}
     taken = {name for name, value in reset_partially(start, trained, MINI).items() if value.all()}
     assert taken == warm_tensors(MINI)
+
+
+# the command line
+
+
+def typed(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("recipe", "levels"), [("paper", 12), ("paper-published", 16)])
+def test_a_dry_run_prints_the_exact_plan_and_writes_nothing(recipe: str, levels: int, capsys, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = typed(capsys, "search", "--recipe", recipe, "--dry-run", "--batch", 1, "--patch", 8, "--device", "cpu")
+    plan = plan_search(RECIPES[recipe]())
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert [int(row[0]) for row in rows] == list(range(levels))
+    assert [int(row[1].replace(",", "")) for row in rows] == [count.left for count in plan.levels]
+    assert [int(row[3].replace(",", "")) for row in rows] == [count.survivors for count in plan.levels]
+    assert {row[5] for row in rows} == {"2,136,360"}
+    assert f"updates: {levels} x 2,136,360 = {levels * 2_136_360:,}" in out
+    assert "15 rounds of 20% leave 1,168,088 of 33,199,064 weights (3.52%) and all 2,393,199 other values: " in out
+    assert "3,561,287 of 35,592,263 parameters, 10.01%" in out
+    assert "215,296 of its weights are in 6 layers that forward never uses" in out
+    assert "1,160,514 of 32,983,768 weights (3.52%)" in out
+    assert "3,553,713 of 35,376,967 parameters, 10.05%" in out
+    seconds = float(out.partition("time: ")[2].split()[0])
+    assert 0 < seconds < 600
+    assert f"for all {levels} levels" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_that_cannot_be_is_an_error_before_anything_is_measured(capsys):
+    assert main(["search", "--recipe", "paper-published", "--dry-run", "--keep", "0.05"]) == 1
+    assert "never pruned" in capsys.readouterr().err
+
+
+def test_only_the_published_network_has_the_published_counts():
+    assert published_counts(MINI) is None
+    counts = published_counts(paper().network)
+    assert counts is not None
+    assert counts[1] == plan_search(paper_published()).levels[-1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(59, "59.0 seconds"), (200, "3.3 minutes"), (9000, "2.5 hours"), (86400 * 700, "700.0 days")],
+)
+def test_durations_are_said_in_their_largest_unit(seconds: float, text: str):
+    assert describe_duration(seconds) == text
+
+
+def test_levels_now_ends_after_a_level_and_the_same_call_goes_on_to_the_same_bytes(
+    run: Path, published: Recipe, tmp_path: Path
+):
+    levels = len(plan_levels(published.network, published.prune))
+    for level in range(1, levels):
+        result = search(published, tmp_path / "run", levels_now=1)
+        assert (result.finished, result.level, result.step) == (False, level, 0)
+        assert RunFolder(tmp_path / "run").level(level - 1).done
+        assert not RunFolder(tmp_path / "run").level(level).path.exists()
+        assert verify(tmp_path / "run").problems == []
+    assert search(published, tmp_path / "run", levels_now=1).finished
+    assert (tmp_path / "run" / "ticket.mirl").read_bytes() == (run / "ticket.mirl").read_bytes()
+    with pytest.raises(MirlError, match="--levels-now must be at least 1, found 0"):
+        search(published, tmp_path / "run", levels_now=0)
+
+
+def test_levels_now_is_said_to_have_ended_a_level_and_succeeds(capsys, tmp_path: Path):
+    words = ["search", "--steps", 1, "--batch", 1, "--patch", 8, "--fraction", 0.95, "--tasks", "derain"]
+    words += ["--device", "cpu"]
+    words += ["--data", mini_data(), "--out", tmp_path / "run", "--levels-now", 1]
+    assert "level 0 of 1 has ended; the same command goes on" in typed(capsys, *words)
+    assert "ticket: " in typed(capsys, *words)
+
+
+def test_the_share_of_real_pairs_reaches_the_stream(mini_recipe: Recipe):
+    for share in (0.0, 1.0):
+        recipe = replace(mini_recipe, train=replace(mini_recipe.train, real_share=share))
+        assert make_setting(recipe, mini_data(), "cpu", lambda: False, silent).stream.real_share == share

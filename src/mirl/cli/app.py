@@ -9,7 +9,7 @@ import tyro
 from tyro.extras import SubcommandApp
 
 import mirl
-from mirl.cli import bench, data, evaluate, exchange, lottery, restore, serve
+from mirl.cli import bench, data, evaluate, exchange, lottery, restore, search, serve
 from mirl.errors import MirlError
 
 DESCRIPTION = (
@@ -23,7 +23,7 @@ def commands() -> SubcommandApp:
     """Build the table of commands."""
     app, pairs = SubcommandApp(), SubcommandApp()
     app.command(restore.restore)
-    app.command(lottery.search)
+    app.command(search.search)
     app.command(lottery.control)
     app.command(lottery.verify)
     app.command(evaluate.evaluate)

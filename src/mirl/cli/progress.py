@@ -25,8 +25,12 @@ PLAIN_SECONDS = 15.0  # between two lines in a log
 @contextmanager
 def training_progress() -> Iterator["TrainingProgress"]:
     """Show level, loss, learning rate, patches a second and the time left of a training."""
+    from mirl.lottery.run import first_process
     from mirl.lottery.search import Progress as TrainingProgress
 
+    if not first_process():  # of a distributed training, the first tells
+        yield TrainingProgress()
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain_training(TrainingProgress)

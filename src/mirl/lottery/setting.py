@@ -50,7 +50,7 @@ def make_setting(
                                 clean_share=recipe.train.clean_share,
                                 real_share=recipe.train.real_share, skip_bad=skip_bad)  # fmt: skip
     examples = validation_examples(data, [share.task for share in recipe.tasks], skip_bad=skip_bad)
-    told = listener if fabric.is_global_zero else _silent
+    told = listener if fabric.is_global_zero else silent
     return Setting(fabric, stream, examples, stop, told, checkpoint_seconds, log_dir)
 
 
@@ -100,5 +100,5 @@ def _processes(devices: int, nodes: int) -> tuple[int, int]:
     return found
 
 
-def _silent(step: int, steps: int, values: Mapping[str, float]) -> None:
+def silent(step: int, steps: int, values: Mapping[str, float]) -> None:
     """Tell nobody: the first process does."""

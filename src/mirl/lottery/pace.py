@@ -1,0 +1,37 @@
+"""How long an update takes here, from a few of them."""
+
+import time
+
+import torch
+
+from mirl.lottery.prune import dense_masks
+from mirl.lottery.setting import make_setting, silent
+from mirl.lottery.state import TrainState
+from mirl.lottery.train import Learner, learning_rate, make_optimizer
+from mirl.network.promptir import PromptIR, initialise
+from mirl.recipe import Recipe
+
+
+def seconds_per_update(recipe: Recipe, device: str = "auto", devices: int = 1, nodes: int = 1, updates: int = 3) -> float:
+    """Make one update, which compiles and takes memory, then time `updates` more, each with its batch; nothing is written.
+
+    The batches are cut from the bundled photographs, so that no large data set is read for it; pruned levels train at the
+    same pace. Raises MirlError for a device that is not there.
+    """
+    setting = make_setting(recipe, None, device, lambda: False, silent, devices=devices, nodes=nodes)
+    fabric, network = setting.fabric, PromptIR(recipe.network)
+    initialise(network, torch.Generator().manual_seed(recipe.seed))
+    network.to(fabric.device)
+    masks = {
+        name: torch.from_numpy(mask).to(fabric.device) for name, mask in dense_masks(recipe.network, recipe.prune).items()
+    }
+    state = TrainState(network, make_optimizer(network, recipe.train), masks, recipe.train, len(recipe.tasks), 0)
+    learner, share = Learner.of(recipe, fabric, state), recipe.train.batch // fabric.world_size
+    began = 0.0
+    for step in range(updates + 1):
+        batch = setting.stream.batch(step, share, fabric.global_rank, fabric.world_size)
+        losses, _, _ = learner.update(batch, learning_rate(recipe.train, step))
+        if step in (0, updates):
+            losses.sum().item()  # waits for the device
+            began, ended = (time.monotonic(), began) if step == 0 else (began, time.monotonic())
+    return (ended - began) / updates
