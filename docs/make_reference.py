@@ -9,7 +9,7 @@ from pathlib import Path
 PAGE = Path(__file__).parent / "commands.md"
 COMMANDS = (
     "", "restore", "search", "control", "verify", "evaluate", "report", "inspect", "bench", "export", "import", "push",
-    "serve", "data", "data list", "data check", "data synth",
+    "serve", "data", "data list", "data check", "data paper", "data synth",
 )  # fmt: skip
 
 

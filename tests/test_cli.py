@@ -177,6 +177,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         "data": [],
         "data list": [],
         "data check": ["--against"],
+        "data paper": ["--link"],
         "data synth": ["--count", "--out", "--seed", "--task"],
     }  # fmt: skip
 

@@ -36,6 +36,7 @@ def commands() -> SubcommandApp:
     app.command(serve.serve)
     pairs.command(name="list")(data.list_)
     pairs.command(data.check)
+    pairs.command(data.paper)
     pairs.command(data.synth)
     app.command(pairs, name="data", help="List, check or make image pairs in MIR-L's folder layout.")
     return app

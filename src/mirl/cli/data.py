@@ -1,4 +1,4 @@
-"""mirl data list, check, synth."""
+"""mirl data list, check, paper, synth."""
 
 import sys
 from pathlib import Path
@@ -48,6 +48,40 @@ def check(folder: tyro.conf.Positional[Path], against: Path | None = None) -> No
         bad, shared = len(report.problems), len(report.overlaps)
         raise MirlError(f"{folder}: {bad} bad files or folders, {shared} photos also in {against}; repair or remove them")
     print(f"ok: {report.files} files decoded" + (f", none of their photos in {against}" if against else ""))
+
+
+def paper(folder: tyro.conf.Positional[Path], link: Path | None = None) -> None:
+    """Look for the sets of the published run: what is missing and where it is published, what is in training and test.
+
+    Args:
+        folder: Data folder with train and test, each in MIR-L's layout.
+        link: Folder with the unpacked downloads: links to what is found there are made in FOLDER first.
+    """
+    from mirl.data.published import PUBLISHED, check_published, link_published
+
+    if link is not None:
+        linked = link_published(link, folder)
+        counts = ", ".join(f"{count} of {place}" for place, count in linked.items() if count)
+        print(f"found in {link}: {counts or 'nothing'}")
+    report = check_published(folder)
+    table = Table("set", "images", "found", "source")
+    for one in PUBLISHED:
+        table.add_row(one.place, f"{one.images:,}", f"{report.found[one.place]:,}", one.source)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for problem in report.problems:
+        print(f"bad: {problem.path}: {problem.reason}")
+    for both in report.doubled:
+        names = " and ".join(path.name for path in both.example)
+        print(f"in training and test: {both.photos} photos of {both.test} are in {both.train}, such as {names}")
+    if report.doubled:
+        print(f"`mirl data check {folder}/train --against {folder}/test` names them all; a score on them is too good")
+    for one in report.wrong:
+        more = report.found[one.place] - one.images
+        state = f"{-more:,} of {one.images:,} images missing" if more < 0 else f"{more:,} images more than the paper's"
+        print(f"{one.place}: {state}; published at {one.url}")
+    if report.wrong:
+        raise MirlError(f"{folder}: {len(report.wrong)} of {len(PUBLISHED)} sets are missing or not as published")
+    print("ok: every set of the published run is there")
 
 
 def synth(
