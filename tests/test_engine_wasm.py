@@ -75,6 +75,17 @@ def test_reader_gives_the_weights_that_python_gives(tmp_path, values):
     assert np.array_equal(np.fromfile(tmp_path / "w", np.float32), weights)
 
 
+def test_reader_takes_pruned_layer_norms(tmp_path):
+    ticket, name = make_ticket(), "latent.0.norm1.weight"
+    mask = np.arange(ticket.weights[name].size) % 3 > 0
+    weights = ticket.weights | {name: np.where(mask, ticket.weights[name], np.float32(0))}
+    ticket, path = stored(Ticket(ticket.network, weights, ticket.masks | {name: mask}), tmp_path)
+    (answer,) = run([{"action": "unfold", "ticket": path, "out": tmp_path / "w"}], tmp_path)
+    assert answer["value"]["kept"] == ticket.kept
+    expected = np.concatenate([ticket.weights[p.name].reshape(-1) for p in parameters(ticket.network)])
+    assert np.array_equal(np.fromfile(tmp_path / "w", np.float32), expected)
+
+
 @pytest.mark.parametrize("keep", [0.2, 1.0])
 @pytest.mark.parametrize("wasm", ["mirl.wasm", "mirl-relaxed.wasm"])
 def test_restores_floats_as_python(tmp_path, keep, wasm):

@@ -262,8 +262,7 @@ def _collect(fabric: Fabric, recipe: Recipe, state: TrainState, pending: list[Up
     first = state.step - len(pending)
     pending.clear()
     if fabric.world_size > 1:
-        losses = torch.cat(list(fabric.all_gather(losses)), dim=1)
-        tasks = torch.cat(list(fabric.all_gather(tasks)), dim=1)
+        losses, tasks = (_gathered(fabric, values) for values in (losses, tasks))
     values, which = losses.cpu().numpy().astype(np.float64), tasks.cpu().numpy()
     if bad := np.argwhere(~np.isfinite(values)).tolist():
         row, column = bad[0]
@@ -281,6 +280,13 @@ def _collect(fabric: Fabric, recipe: Recipe, state: TrainState, pending: list[Up
         )
     np.add.at(state.sums[:, 0], which.reshape(-1), values.reshape(-1))
     np.add.at(state.sums[:, 1], which.reshape(-1), 1.0)
+
+
+def _gathered(fabric: Fabric, values: Tensor) -> Tensor:
+    """Join the columns of all processes."""
+    parts = [torch.empty_like(values) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(parts, values.contiguous())
+    return torch.cat(parts, dim=1)
 
 
 def _log(
