@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,37 @@ def test_a_run_of_two_processes_goes_on_with_one_level_a_job_and_with_one_proces
     assert "level 1 of 2 has ended" in out
     assert "ticket: " in ran(under_torchrun(2, *words))
     assert verify(tmp_path / "run").problems == []
+
+
+def test_the_signal_of_a_scheduler_stops_all_processes_at_a_safe_point(tmp_path: Path):
+    run = RunFolder(tmp_path / "run")
+    words = [
+        *SEARCH,
+        "--data",
+        str(mini_data()),
+        "--out",
+        str(run.path),
+        "--steps",
+        "100000",
+        "--checkpoint-seconds",
+        "9999",
+    ]
+    process = subprocess.Popen(under_torchrun(2, *words), stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    deadline = time.monotonic() + 200
+    while not (run.level(0).metrics.exists() and run.level(0).metrics.read_text()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not run.level(0).checkpoint.exists()
+    process.terminate()
+    assert process.wait(timeout=100) != 0  # nobody asked the search itself to end here
+    assert run.level(0).checkpoint.exists()
+    assert verify(run.path).problems == []
+
+
+def test_a_dry_run_measures_with_the_processes_of_torchrun():
+    out = ran(under_torchrun(2, *SEARCH, "--dry-run"))
+    assert out.count("time: ") == out.count("updates: ") == 1
 
 
 def test_torchrun_says_how_many_devices_there_are(mini_recipe: Recipe, monkeypatch: pytest.MonkeyPatch):

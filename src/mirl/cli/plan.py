@@ -13,11 +13,13 @@ def print_plan(recipe: Recipe, device: str, devices: int, nodes: int) -> None:
     """Print levels, densities, updates and counts, for the published network MIR-L's own count too, and the time."""
     from mirl.lottery.pace import seconds_per_update
     from mirl.lottery.run import first_process
+    from mirl.lottery.setting import part_processes
 
     plan = plan_search(recipe)  # a plan that cannot be is an error before anything is measured
     if first_process():
         _print_counts(recipe)
     seconds = seconds_per_update(recipe, device, devices, nodes)
+    part_processes()
     if first_process():
         each, whole = (describe_duration(seconds * updates) for updates in (plan.updates_of_a_level, plan.updates))
         print(

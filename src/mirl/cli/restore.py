@@ -54,7 +54,7 @@ def restore(
             auto: serial, and pool for URLs or with --workers or --manifest.
         workers: Photos restored at the same time, each on --threads threads (1 when left out); all processors when left out.
         manifest: Where the manifest of a pool or of Ray goes; manifest.jsonl in the output folder when left out.
-        address: Ray cluster to use; that of RAY_ADDRESS, the one started on this machine or a new one when left out.
+        address: Ray cluster to use, auto for the one on this machine; that of RAY_ADDRESS or a new one when left out.
     """
     from mirl.engine.photos import Choices
     from mirl.scale.places import in_memory, is_url

@@ -119,6 +119,7 @@ def search(
     from mirl.cli.progress import training_progress
     from mirl.lottery.run import first_process
     from mirl.lottery.search import search as find
+    from mirl.lottery.setting import part_processes
 
     with training_progress() as progress:
         result = find(
@@ -126,6 +127,7 @@ def search(
             checkpoint_seconds=checkpoint_seconds, time_limit_seconds=parse_seconds(time_limit), progress=progress,
             dense_from=dense_from, levels_now=levels_now,
         )  # fmt: skip
+    part_processes()
     if not first_process():  # of a distributed training, the first reports
         return
     if not result.finished and not result.step:

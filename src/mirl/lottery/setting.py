@@ -86,6 +86,13 @@ def shared(fabric: Fabric, work: Callable[..., T], *arguments: Any) -> T:
     return cast(T, fabric.broadcast(work(*arguments) if fabric.is_global_zero else None))
 
 
+def part_processes() -> None:
+    """End the work of several processes together: one that leaves while another still talks to it can abort that one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def _processes(devices: int, nodes: int) -> tuple[int, int]:
     """Return devices a machine and machines: torchrun's where it has started this process, else those asked for."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:

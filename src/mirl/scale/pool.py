@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from mirl.errors import MirlError
 from mirl.scale.work import ATTEMPTS, DIED, Outcome, Restorer, Settings, Task
 
+_PATIENCE = 10.0  # seconds for a worker to end by itself
 _PROCESSES = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 
 
@@ -32,6 +34,8 @@ class _Worker:
 
     def end(self) -> None:
         self.process.terminate()
+        self.process.join(_PATIENCE)
+        self.process.kill()  # nothing, when it has ended
         self.process.join()
         self.process.close()
         self.connection.close()
@@ -84,6 +88,7 @@ def run_pool(settings: Settings, tasks: Sequence[Task], workers: int) -> Iterato
 def _serve(settings: Settings, connection: Connection) -> None:
     """Restore what comes until the parent is gone. The first answer is None, or the MirlError that forbids to begin."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # after a tile; takes away what is half written
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
     try:
         restorer = Restorer(settings)

@@ -68,10 +68,10 @@ class _Actor:
 def run_ray(settings: Settings, tasks: Sequence[Task], workers: int | None, address: str | None) -> Iterator[Outcome]:
     """Restore with Ray Data and yield what became of each photo, as blocks end.
 
-    Uses the Ray this process is connected to, else the cluster at `address` (or RAY_ADDRESS, or the one of `ray start` on
-    this machine), else starts one here. `workers=None` lets the actors grow to what the cluster has. A photo whose worker
-    dies goes to another one, and fails when it cost three. Raises MirlError when Ray is not installed, does not answer,
-    or an actor cannot open the ticket.
+    Uses the Ray this process is connected to, else the cluster at `address` (or RAY_ADDRESS), else starts one here; a
+    cluster of `ray start` only when "auto" asks for it: Ray tries a dead one for a quarter of an hour. `workers=None` lets
+    the actors grow to what the cluster has. A photo whose worker dies goes to another one, and fails when it cost three.
+    Raises MirlError when Ray is not installed, does not answer, or an actor cannot open the ticket.
     """
     ray = _import()
     started = not ray.is_initialized()
@@ -136,9 +136,6 @@ def _connect(ray: Any, address: str | None, processors: int) -> None:
     with _no_stderr():
         try:
             if wanted is None:
-                with contextlib.suppress(ConnectionError):  # none was started on this machine
-                    ray.init(address="auto", **quiet)
-                    return
                 ray.init(address="local", num_cpus=processors, object_store_memory=_STORE_BYTES, **quiet)
             else:
                 _knock(wanted)
