@@ -268,6 +268,7 @@ def test_an_interrupted_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         restore_batch([str(source)], str(out), settings, "pool", workers=1, progress=interrupt)
     assert not (out / "manifest.jsonl").exists()
+    assert not list(out.glob(".*"))  # nothing half written
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert len(times) >= 4
     result = restore_batch([str(source)], str(out), settings, "pool", workers=1)
