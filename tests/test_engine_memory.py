@@ -16,10 +16,11 @@ from mirl.recipe import tiny
 from mirl.ticket import write_ticket
 
 MEASURED = """
-import resource, sys
+import sys
 from mirl.cli import main
 code = main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
+from mirl.evaluate.worker import memory_mb  # not getrusage, which counts what the process that started this one held
+print(round(memory_mb()[1] * 1e6), file=sys.stderr)
 sys.exit(code)
 """
 

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import expect
 from sites import (
     difference,
     drop,
     encoded,
     huge_png,
-    launch,
     make_loud,
     photo,
     pixels,
@@ -26,7 +25,6 @@ from sites import (
     set_range,
     static,
     wait_done,
-    watched,
 )
 
 import mirl
@@ -34,12 +32,7 @@ import mirl
 COLD_SECONDS, PAGE_BYTES = 10, 2_500_000
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
+pytest_plugins = ["pages"]
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +50,6 @@ def service(ticket: Path) -> Iterator[str]:
 def static_site(ticket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with static(ticket, tmp_path_factory.mktemp("static")) as address:
         yield address
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    with watched(browser) as context:
-        yield context
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
 
 
 @pytest.mark.parametrize("where", ["service", "static_site"])

@@ -9,12 +9,11 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import expect
 from sites import (
     difference,
     drop,
     encoded,
-    launch,
     make_loud,
     photo,
     pixels,
@@ -23,7 +22,6 @@ from sites import (
     served,
     set_range,
     wait_done,
-    watched,
 )
 
 import mirl
@@ -32,12 +30,7 @@ from mirl.cli import main
 EXAMPLES = Path(__file__).parents[2] / "examples" / "serve"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
+pytest_plugins = ["pages"]
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +43,6 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def service(tickets: dict[str, Path]) -> Iterator[str]:
     with served(tickets["one"], "--ticket", str(tickets["two"])) as address:
         yield address
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    with watched(browser) as context:
-        yield context
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
 
 
 @pytest.mark.parametrize("place", ["In this browser", "On the server"])
