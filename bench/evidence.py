@@ -97,7 +97,7 @@ def run_steps(
     """A search, its tickets measured, and each control with its ticket measured."""
     folder = RunFolder(places.runs / name)
     yield search_step(places, name, recipe, dense_from)
-    levels = len(list(folder.path.glob("level-*/level.json")))
+    levels = len(folder.finished_levels)
     if name in PACKED:
         start = [folder.path / "recipe.json", folder.start, folder.path / "start.json"]
         yield pack_step(places, name, "start", lambda: start, lambda: folder.started)

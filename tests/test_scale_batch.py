@@ -24,7 +24,7 @@ from mirl.cli import main
 from mirl.engine.photos import Choices, restore_files
 from mirl.errors import MirlError
 from mirl.scale import places
-from mirl.scale.batch import BatchResult, restore_batch
+from mirl.scale.batch import BatchResult, Engine, restore_batch
 from mirl.scale.work import DIED, Settings, open_settings
 from mirl.ticket import write_ticket
 
@@ -55,6 +55,14 @@ def ray() -> Iterator[object]:
         warnings.simplefilter("ignore", ResourceWarning)  # Ray forgets its own processes before it has waited for them
         module.shutdown()
         gc.collect()
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """The engine that a test names; for Ray, with Ray running."""
+    if request.param == "ray":
+        request.getfixturevalue("ray")
+    return request.param
 
 
 def album(folder: Path, count: int) -> Path:
@@ -205,12 +213,10 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("engine", ["pool", "ray"])
+@pytest.mark.parametrize("engine", ["pool", "ray"], indirect=True)
 def test_a_worker_killed_in_the_middle_is_replaced_and_its_photo_restored(
-    tmp_path: Path, settings: Settings, request: pytest.FixtureRequest, engine: str
+    tmp_path: Path, settings: Settings, engine: Engine
 ):
-    if engine == "ray":
-        request.getfixturevalue("ray")
     source = album(tmp_path / "in", 12)
     content = (source / "005.png").read_bytes()
     calm = restore_batch(inputs(source), str(tmp_path / "calm"), settings, "serial")
@@ -226,12 +232,10 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_its_photo_restored(
     assert len(there) == 13
 
 
-@pytest.mark.parametrize("engine", ["pool", "ray"])
+@pytest.mark.parametrize("engine", ["pool", "ray"], indirect=True)
 def test_a_photo_that_kills_every_worker_fails_and_the_others_are_restored(
-    tmp_path: Path, settings: Settings, request: pytest.FixtureRequest, engine: str
+    tmp_path: Path, settings: Settings, engine: Engine
 ):
-    if engine == "ray":
-        request.getfixturevalue("ray")
     source = album(tmp_path / "in", 6)
     (source / "002.png").unlink()
     trap = Trap(source / "002.png", b"a fourth worker", deaths=3)
@@ -362,13 +366,9 @@ def test_paths_and_urls_mix(tmp_path: Path, settings: Settings, memory: fsspec.A
     assert len(lines(back)) == 2
 
 
-@pytest.mark.parametrize("engine", ["pool", "ray"])
-def test_workers_read_and_write_stores_by_themselves(
-    tmp_path: Path, settings: Settings, request: pytest.FixtureRequest, engine: str
-):
+@pytest.mark.parametrize("engine", ["pool", "ray"], indirect=True)
+def test_workers_read_and_write_stores_by_themselves(tmp_path: Path, settings: Settings, engine: Engine):
     """local:// goes through fsspec as a store would: written beside and renamed."""
-    if engine == "ray":
-        request.getfixturevalue("ray")
     source = album(tmp_path / "in", 3)
     result = restore_batch([f"local://{source}"], f"local://{tmp_path}/out/deep", settings, engine, workers=1)
     plain = restore_batch([str(source)], str(tmp_path / "plain"), settings, "serial")

@@ -122,7 +122,7 @@ def _examples(run: Path, count: int) -> list["Example"]:
     if source and not Path(source).is_dir():
         print(f"mirl: no crops: the training data are not at {source} any more", file=sys.stderr)
         return []
-    done = [folder.level(n) for n in range(len(list(run.glob("level-*/level.json"))))]
+    done = folder.finished_levels
     if not done:
         return []
     dense, ticket = (open_backend(read_ticket(place.ticket)) for place in (done[0], done[-1]))

@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from mirl.lottery.plan import PUBLISHED_FRACTION, PUBLISHED_ROUNDS, UNUSED, Count, plan_search, published_counts
+from mirl.lottery.plan import PUBLISHED_FRACTION, PUBLISHED_ROUNDS, UNUSED, Count, Plan, plan_search, published_counts
 from mirl.recipe import Recipe
 
 
@@ -17,7 +17,7 @@ def print_plan(recipe: Recipe, device: str, devices: int, nodes: int) -> None:
 
     plan = plan_search(recipe)  # a plan that cannot be is an error before anything is measured
     if first_process():
-        _print_counts(recipe)
+        _print_counts(recipe, plan)
     seconds = seconds_per_update(recipe, device, devices, nodes)
     part_processes()
     if first_process():
@@ -35,8 +35,8 @@ def describe_duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds"
 
 
-def _print_counts(recipe: Recipe) -> None:
-    plan, train, prune = plan_search(recipe), recipe.train, recipe.prune
+def _print_counts(recipe: Recipe, plan: Plan) -> None:
+    train, prune = recipe.train, recipe.prune
     dense = plan.levels[0]
     table = Table("level", "weights kept", "of the weights", "parameters kept", "density", "updates")
     for level, count in enumerate(plan.levels):

@@ -181,8 +181,7 @@ def parse_seconds(text: str | None) -> float | None:
 def _print_levels(run: Path) -> None:
     from mirl.lottery.run import RunFolder
 
-    folder = RunFolder(run)
-    records = [folder.level(n).record() for n in range(len(list(run.glob("level-*/level.json"))))]
+    records = [level.record() for level in RunFolder(run).finished_levels]
     tasks = list(records[-1]["validation"])
     table = Table("level", "density", *(f"{task}, dB" for task in tasks), title="validation PSNR (input in brackets)")
     for record in records:

@@ -54,7 +54,7 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     for run in runs:
         mine = [each for each in scored if each.run == run.label]
         lines += _run_part(run, mine, files) + _crops_part(folder / "crops" / run.label, page)
-    lines += peers_part(folder.parent / "peers.json", [s for run in runs if (s := _last(run, scored))], scored, files)
+    lines += peers_part(folder.parent / "peers.json", [s for run in runs if (s := _ends(run, scored)[1])], scored, files)
     lines += _pilots_part(folder / "pilots.json")
     for old in beside.glob("*.*"):
         if old.name not in files and old.suffix in (".svg", ".csv"):
@@ -94,17 +94,17 @@ def _tasks(run: Run) -> set[str]:
     return {share["task"] for share in run.recipe["tasks"]}
 
 
-def _last(run: Run, scored: Sequence[Scored]) -> Scored | None:
-    """The ticket of a run's last level, where it is measured."""
-    return next((s for s in scored if (s.run, s.place) == (run.label, f"level-{run.last.number:02d}")), None)
+def _ends(run: Run, scored: Sequence[Scored]) -> tuple[Scored | None, Scored | None]:
+    """The tickets of a run's dense level and of its last, where they are measured."""
+    levels = {each.place: each for each in scored if each.run == run.label}
+    return levels.get("level-00"), levels.get(f"level-{run.last.number:02d}")
 
 
 def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     """One line a run: its ticket beside its dense level; what was tried, also where it lost."""
     rows = []
     for run in runs:
-        last = _last(run, scored)
-        dense = next((s for s in scored if (s.run, s.place) == (run.label, "level-00")), None)
+        dense, last = _ends(run, scored)
         if last is not None and dense is not None and run.last.number:
             train, prune = run.recipe["train"], run.recipe["prune"]
             tried = f"{prune['score']}, {prune['scope']}, rewound to update {run.recipe['rewind_step']}"
@@ -119,8 +119,7 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
 
 def verdict(run: Run, scored: Sequence[Scored]) -> str:
     """Say in plain words how the last measured level compares with its dense network on the test sets."""
-    levels = {each.place: each for each in scored if each.place.startswith("level-")}
-    dense, last = levels.get("level-00"), levels.get(f"level-{run.last.number:02d}")
+    dense, last = _ends(run, scored)
     if dense is None or last is None or run.last.number == 0:
         return "The run has no measured ticket yet."
     gain = last.mean - dense.mean
@@ -190,7 +189,7 @@ def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
 
 def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
     """Name the images that the last level helps least, by task."""
-    last = next((s for s in scored if s.place == f"level-{run.last.number:02d}"), None)
+    _, last = _ends(run, scored)
     if last is None or not run.last.number:
         return []
     rows = []

@@ -163,6 +163,11 @@ class RunFolder:
         """The folder of one level."""
         return TrainingFolder(self.path / f"level-{level:02d}")
 
+    @property
+    def finished_levels(self) -> list[TrainingFolder]:
+        """The folders of the levels that have ended, from the dense one on."""
+        return [self.level(number) for number in range(len(list(self.path.glob("level-*/level.json"))))]
+
     def control(self, name: str) -> TrainingFolder:
         """The folder of one control."""
         return TrainingFolder(self.path / "controls" / name, "control.json")
