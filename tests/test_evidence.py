@@ -160,6 +160,15 @@ def test_a_readme_without_a_place_for_results_is_refused(tmp_path: Path):
     assert not (tmp_path / "page.md").exists()
 
 
+def test_a_run_that_is_not_measured_yet_is_said_to_be_so(tmp_path: Path):
+    shutil.copytree(Path(__file__).parents[1] / "results" / "evidence" / "runs", tmp_path / "evidence" / "runs")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{MARKS[0]}\n{MARKS[1]}\n")
+    write_results(tmp_path / "evidence", tmp_path / "page.md", "c", readme)
+    assert "no measured ticket yet" in readme.read_text()
+    assert "page-files" not in readme.read_text(), "plots that were not made"
+
+
 def test_bad_folders_of_evidence_are_one_error(tmp_path: Path):
     with pytest.raises(MirlError, match="holds no runs"):
         write_results(tmp_path, tmp_path / "page.md", "c")

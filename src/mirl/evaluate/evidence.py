@@ -75,7 +75,7 @@ def _write_readme(readme: Path, run: Run, scored: Sequence[Scored], page: Path) 
     mine = [each for each in scored if each.run == run.label]
     where = os.path.relpath(page.with_name(f"{page.stem}-files"), readme.parent)
     names = [f"{run.label}-mean.svg", f"{run.label}-denoise25.svg"]
-    pictures = [f"![PSNR against density]({where}/{name})" for name in names]
+    pictures = [f"![PSNR against density]({where}/{name})" for name in names if mine]
     link = f"Controls, crops, other programs, cost: [{page.name}]({os.path.relpath(page, readme.parent)})."
     lines = [MARKS[0], "", verdict(run, mine), "", *_scores_table(run, mine), *pictures, "", link, "", MARKS[1]]
     write_bytes(readme, (before + "\n".join(lines) + rest).encode())
@@ -150,8 +150,8 @@ def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list
         "",
     ]
     trained = {f"level-{level.number:02d}": level for level in run.levels} | {c.name: c for c in run.controls}
+    lines += _scores_table(run, scored)
     if scored:
-        lines += _scores_table(run, scored)
         files[f"{run.label}-tests.csv"] = csv_text(["ticket", "density", "bytes", *COLUMNS], (
             [s.place, s.density, s.figures["bytes"], *(s.psnr[c] for c in COLUMNS)] for s in scored))  # fmt: skip
         levels = [s for s in scored if s.place.startswith("level-")]
@@ -171,6 +171,8 @@ def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list
 
 def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
     """Density, size, time and PSNR of every measured ticket of a run, in the order of training."""
+    if not scored:
+        return []
     first = scored[0]
     rows = [["input", "", "", "", *(f"{first.input_psnr[c]:.2f}" for c in list(COLUMNS)[:-1]), ""]]
     names = [f"level-{level.number:02d}" for level in run.levels] + [c.name for c in run.controls]
