@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mirl.errors import MirlError
+from mirl.errors import MirlError, one_line
 
 PREFIX = "hf:"
 FILE = "ticket.mirl"
@@ -91,5 +91,4 @@ def _failure(hub: Any, error: Exception, name: str) -> MirlError:
         return MirlError(f"{name}: the hub does not let you; {login}, with a token that may do this")
     if isinstance(error, kinds.RepositoryNotFoundError):
         return MirlError(f"{name}: the hub has no such repository, or it is private; check the name, or {login}")
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return MirlError(f"{name}: the hub failed: {reason:.200}; try again later")
+    return MirlError(f"{name}: the hub failed: {one_line(error):.200}; try again later")

@@ -6,6 +6,7 @@ altered or foreign file gives one MirlError. Numpy and the standard library only
 """
 
 import json
+import math
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
         weight, mask = ticket.weights[parameter.name], ticket.masks.get(parameter.name)
         kept = weight.reshape(-1) if mask is None else weight[mask]
         if mask is not None:
-            masks.append(np.packbits(mask.reshape(-1), bitorder="little"))
+            masks.append(pack_mask(mask))
         (halves if parameter.prunable and values == "float16" else fulls).append(kept)
     half, full = _join(halves, np.float32), _join(fulls, np.float32)
     if not np.all(np.isfinite(full)) or np.any(~(np.abs(half) <= np.finfo(np.float16).max)):
@@ -202,7 +203,7 @@ def _decode(content: bytes) -> Ticket:
         if p.name in masked:
             packed = bits[position : position + -(-p.size // 8)]
             position += packed.size
-            masks[p.name] = np.unpackbits(packed, count=p.size, bitorder="little").astype(bool).reshape(p.shape)
+            masks[p.name] = unpack_mask(packed, p.shape)
         counts[p.prunable and is_half] += int(np.count_nonzero(masks[p.name])) if p.name in masked else p.size
     if counts != {True: header["kept_half"], False: header["kept_full"]}:
         raise MirlError(
@@ -227,6 +228,16 @@ def _decode(content: bytes) -> Ticket:
             weights[p.name] = np.zeros(p.shape, np.float32)
             weights[p.name][mask] = kept
     return Ticket(network, weights, masks, header["provenance"])
+
+
+def pack_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a mask eight weights to the byte, in C order, the lowest bit first."""
+    return np.packbits(mask.reshape(-1), bitorder="little")
+
+
+def unpack_mask(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the mask of this shape that `pack_mask` packed; bytes that are missing count as pruned."""
+    return np.unpackbits(packed, count=math.prod(shape), bitorder="little").astype(bool).reshape(shape)
 
 
 def _deflate(data: bytes) -> bytes:

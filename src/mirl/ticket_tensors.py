@@ -20,7 +20,7 @@ from mirl.errors import MirlError
 from mirl.files import write_bytes
 from mirl.layers import parameters
 from mirl.recipe import network_from_dict, to_dict
-from mirl.ticket import Ticket
+from mirl.ticket import Ticket, pack_mask, unpack_mask
 
 VERSION = 1
 _ENTRY = "mirl"
@@ -30,7 +30,7 @@ def write_tensors(ticket: Ticket, path: Path) -> None:
     """Write the ticket to `path` in one step. Raises MirlError when a value is not finite or the file cannot be written."""
     if odd := [name for name, weight in ticket.weights.items() if not np.all(np.isfinite(weight))]:
         raise MirlError(f"ticket: {odd[0]} has values that are not finite")
-    packed = {name: np.packbits(mask.reshape(-1), bitorder="little") for name, mask in sorted(ticket.masks.items())}
+    packed = {name: pack_mask(mask) for name, mask in sorted(ticket.masks.items())}
     entry = {
         "version": VERSION,
         "network": to_dict(ticket.network),
@@ -89,4 +89,4 @@ def _mask(name: str, bits: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         raise MirlError(f"the mask of {name} is not base64: {error}") from error
     if len(packed) != -(-size // 8):
         raise MirlError(f"the mask of {name} has {len(packed)} bytes, expected {-(-size // 8)} for {shape}")
-    return np.unpackbits(packed, count=size, bitorder="little").astype(bool).reshape(shape)
+    return unpack_mask(packed, shape)

@@ -115,12 +115,6 @@ def describe_unknown(start: bytes) -> tuple[Reason, str]:
     return "damaged" if start.startswith(_DAMAGED) else "format", kind
 
 
-def one_line(error: Exception) -> str:
-    """Return an error's message as one line, without the addresses of Python's objects."""
-    text = re.sub(r"<[^<>]* at 0x[0-9a-fA-F]+>", "the file", " ".join(str(error).split()))
-    return text or type(error).__name__
-
-
 def _check_scans(content: bytes, name: str) -> None:
     """Walk the segments of a JPEG to its end, or to the scan that is one too many."""
     scans, at = 0, 2

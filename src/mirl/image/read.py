@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from mirl.errors import MirlError
-from mirl.image.limits import EXPECTED, MAX_MEGAPIXELS, ImageError, check_header, check_start, describe_unknown, one_line
+from mirl.errors import MirlError, one_line
+from mirl.image.limits import EXPECTED, MAX_MEGAPIXELS, ImageError, check_header, check_start, describe_unknown
 from mirl.image.metadata import read_coding, read_exif
 from mirl.image.photo import FORMATS, Photo
 from mirl.image.pixels import Pixels, split

@@ -38,6 +38,7 @@ from mirl.errors import MirlError
 from mirl.files import make_folder, read_json, write_bytes, write_json
 from mirl.lottery.prune import Masks
 from mirl.recipe import Recipe, recipe_from_dict, to_dict
+from mirl.ticket import pack_mask, unpack_mask
 
 Arrays = dict[str, NDArray[Any]]
 BEFORE = "before-rewind-point"
@@ -71,7 +72,7 @@ def load_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
 
 def save_masks(path: Path, masks: Masks) -> None:
     """Write masks, eight weights to the byte, in one step."""
-    packed = {name: np.packbits(mask.reshape(-1), bitorder="little") for name, mask in masks.items()}
+    packed = {name: pack_mask(mask) for name, mask in masks.items()}
     save_arrays(path, packed, {"shapes": json.dumps({name: list(mask.shape) for name, mask in masks.items()})})
 
 
@@ -83,10 +84,7 @@ def load_masks(path: Path) -> Masks:
         sizes = {name: math.prod(int(side) for side in shape) for name, shape in shapes.items()}
         if any(packed[name].size != -(-size // 8) for name, size in sizes.items()):
             raise ValueError("a mask is not of the size its shape says")
-        return {
-            name: np.unpackbits(packed[name], count=sizes[name], bitorder="little").astype(bool).reshape(shape)
-            for name, shape in shapes.items()
-        }
+        return {name: unpack_mask(packed[name], shape) for name, shape in shapes.items()}
     except (KeyError, ValueError, TypeError) as error:
         raise MirlError(f"{path} holds no masks written by mirl: {error!r}") from error
 

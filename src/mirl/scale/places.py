@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mirl.errors import MirlError
+from mirl.errors import MirlError, one_line
 from mirl.files import make_folder, write_bytes
 from mirl.image import SUFFIXES
-from mirl.image.limits import one_line
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object appears when all of it is there

@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mirl.engine.memory import available_threads
-from mirl.errors import MirlError
-from mirl.image.limits import one_line
+from mirl.errors import MirlError, one_line
 from mirl.scale.work import ATTEMPTS, DIED, Outcome, Restorer, Settings, Task, parse_outcome, parse_task
 
 _BLOCK = 8  # photos whose outcomes arrive together

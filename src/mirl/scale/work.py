@@ -9,9 +9,8 @@ from typing import Any
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.engine.memory import keep_large_blocks
 from mirl.engine.photos import Choices
-from mirl.errors import MirlError
+from mirl.errors import MirlError, one_line
 from mirl.image import MAX_MEGAPIXELS, encode_photo, read_photo, target_format
-from mirl.image.limits import one_line
 from mirl.scale.places import read, write
 from mirl.ticket import find_ticket, read_ticket
 
