@@ -152,8 +152,8 @@ def test_the_list_of_options_changes_only_on_purpose():
             "--epochs", "--fraction", "--keep", "--learning-rate", "--levels-now", "--min-layer-density", "--no-compile",
             "--no-dry-run", "--no-prune-depthwise", "--no-prune-prompts", "--no-skip-bad", "--no-tensorboard", "--nodes",
             "--normalise", "--optimizer", "--out", "--patch", "--precision", "--prunable", "--prune-depthwise",
-            "--prune-prompts", "--real-share", "--recipe", "--reset", "--rewind-step", "--scope", "--score", "--seed",
-            "--skip-bad", "--steps", "--tasks", "--tensorboard", "--time-limit",
+            "--prune-prompts", "--rate-exponent", "--real-share", "--recipe", "--reset", "--rewind-step", "--scope", "--score",
+            "--seed", "--skip-bad", "--steps", "--tasks", "--tensorboard", "--time-limit",
         ],
         "control": [
             "--budget", "--data", "--device", "--kind", "--no-skip-bad", "--no-tensorboard", "--seed", "--skip-bad",
@@ -193,7 +193,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         ["--no-prune-depthwise", "--min-layer-density", "0"], ["--rewind-step", "1"],
         ["--seed", "3"], ["--steps", "3"], ["--batch", "6"], ["--patch", "24"],
         ["--learning-rate", "0.01"], ["--precision", "bf16-mixed"], ["--optimizer", "muon"], ["--tasks", "derain", "web"],
-        ["--prunable", "name"], ["--reset", "partial"], ["--epochs", "1"],
+        ["--prunable", "name"], ["--reset", "partial"], ["--epochs", "1"], ["--score", "lamp"], ["--rate-exponent", "0.5"],
     ],
     ids=lambda options: options[0],
 )  # fmt: skip

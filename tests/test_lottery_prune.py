@@ -73,7 +73,7 @@ def test_a_density_below_what_is_never_pruned_is_refused():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.floats(0, 1), st.floats(0, 1), st.sampled_from(["global", "layer"]), st.sampled_from(["magnitude", "macs"]),
+    st.floats(0, 1), st.floats(0, 1), st.sampled_from(["global", "layer"]), st.sampled_from(["magnitude", "macs", "lamp"]),
     st.sampled_from(["initial-rms", "prompts", "none"]), st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 99),
     st.booleans(),
 )  # fmt: skip
@@ -128,6 +128,28 @@ def test_the_macs_score_leaves_fewer_multiplications_at_the_same_count():
     keep = round(0.3 * count(dense_masks(MINI, PruneConfig())))
     cost = {s: sum(uses[n] * m.sum() for n, m in pruned(PruneConfig(score=s), keep).items()) for s in ("magnitude", "macs")}
     assert cost["macs"] < 0.7 * cost["magnitude"]
+
+
+def test_the_lamp_score_is_the_square_over_all_squares_that_are_not_smaller():
+    weights = {n: w.copy() for n, w in WEIGHTS.items()}
+    name = "down1.weight"
+    flat = weights[name].reshape(-1)
+    flat[:] = 0
+    flat[[2, 5, 7]] = (1.0, -2.0, 3.0)
+    score = scores(weights, {}, MINI, PruneConfig(score="lamp"))[name].reshape(-1)
+    np.testing.assert_allclose(score[[2, 5, 7]], [1 / 14, 4 / 13, 1.0], rtol=1e-6)
+    assert np.count_nonzero(score) == 3
+
+
+def test_the_lamp_score_keeps_a_layer_of_small_weights_where_magnitude_empties_it():
+    weights = {n: w.copy() for n, w in WEIGHTS.items()}
+    weights["down2.weight"] *= 1e-6
+    keep = round(0.3 * count(dense_masks(MINI, PruneConfig())))
+    by_magnitude, by_lamp = (pruned(PruneConfig(score=s), keep, weights) for s in ("magnitude", "lamp"))
+    assert empty_layers(by_magnitude) == ["down2.weight"]
+    assert empty_layers(by_lamp) == []
+    same = pruned(PruneConfig(score="lamp"), keep)  # a tensor's scale does not matter
+    assert np.array_equal(same["down2.weight"], by_lamp["down2.weight"])
 
 
 def test_a_layer_about_to_become_empty_is_named_and_a_floor_prevents_it():

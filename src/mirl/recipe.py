@@ -13,7 +13,7 @@ from mirl.errors import MirlError
 from mirl.plain import from_plain
 
 Scope = Literal["global", "layer"]
-Score = Literal["magnitude", "macs"]
+Score = Literal["magnitude", "macs", "lamp"]
 Normalise = Literal["initial-rms", "prompts", "none"]
 Precision = Literal["32-true", "bf16-mixed"]
 Optimizer = Literal["adamw", "muon"]
@@ -116,6 +116,8 @@ class PruneConfig:
     "prompts" brings only the prompts to the RMS of all other prunable weights, so that narrow layers, whose weights are
     large and few, stay denser; "none" ranks raw magnitude, as the paper does.
 
+    A tensor pruned to the density d learns at d^-`rate_exponent` times the learning rate (see `mirl.lottery.rates`).
+
     Two choices of MIR-L's code: `prunable="name"` prunes every tensor whose name holds "weight", LayerNorm scales included
     and prompts not; `reset="partial"` puts back all but prompts and temperatures, which stay as the level before left them.
     """
@@ -130,6 +132,7 @@ class PruneConfig:
     min_layer_density: float = 0.0
     prunable: Prunable = "kind"
     reset: Reset = "full"
+    rate_exponent: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject densities and fractions outside (0, 1]. Raises MirlError."""
@@ -139,6 +142,8 @@ class PruneConfig:
             raise MirlError(f"--fraction is what one level removes, between 0 and 1, found {self.fraction}")
         if not 0 <= self.min_layer_density <= 1:
             raise MirlError(f"--min-layer-density must lie in [0, 1], found {self.min_layer_density}")
+        if not 0 <= self.rate_exponent <= 1:
+            raise MirlError(f"--rate-exponent must lie in [0, 1], found {self.rate_exponent}")
 
 
 @dataclass(frozen=True)

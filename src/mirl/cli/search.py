@@ -40,6 +40,7 @@ def search(
     prune_depthwise: bool | None = None,
     prunable: Prunable | None = None,
     reset: Reset | None = None,
+    rate_exponent: float | None = None,
     rewind_step: int | None = None,
     tasks: tuple[str, ...] = (),
     seed: int | None = None,
@@ -75,7 +76,7 @@ def search(
         keep: Density to reach, over all trainable parameters.
         fraction: Share of the surviving prunable weights that one level removes.
         scope: Rank weights over the whole network or layer by layer.
-        score: magnitude, or macs: magnitude against what the weight costs to compute.
+        score: magnitude; macs: magnitude against what the weight costs to compute; lamp: against its layer's larger weights.
         normalise: initial-rms ranks |w| over its tensor's initial RMS; prompts rescales the prompts alone; none is the
             paper's raw magnitude.
         min_layer_density: No tensor is pruned below this density.
@@ -84,6 +85,7 @@ def search(
         prunable: kind prunes convolution, linear and prompt weights; name, as MIR-L's code, all that is called a weight:
             LayerNorm scales too, prompts not.
         reset: full puts every tensor back to the rewind point; partial, as MIR-L's code, leaves prompts and temperatures.
+        rate_exponent: A tensor of density d learns at d^-exponent times the rate; 0 to 1.
         rewind_step: Rewind to the weights after so many updates instead of the initial ones.
         tasks: Tasks to train, of denoise15 denoise25 denoise50 derain dehaze web; all but web when left out.
         seed: Seed of initial values and data.
@@ -152,8 +154,9 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
         return {to: options[n] for n, to in wanted.items() if options[n] is not None}
 
     train = given("batch", "patch", "learning_rate", "optimizer", "epochs", "real_share", "precision", "compile")
-    prune = replace(recipe.prune, **given("keep", "fraction", "scope", "score", "normalise", "min_layer_density", "prunable",
-                                          "reset", prune_prompts="prompts", prune_depthwise="depthwise"))  # fmt: skip
+    choices = given("keep", "fraction", "scope", "score", "normalise", "min_layer_density", "prunable", "reset",
+                    "rate_exponent", prune_prompts="prompts", prune_depthwise="depthwise")  # fmt: skip
+    prune = replace(recipe.prune, **choices)
     tasks = recipe.tasks
     if options["tasks"]:
         shares = {share.task: share for share in recipe.tasks}

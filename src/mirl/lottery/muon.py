@@ -6,11 +6,13 @@ arXiv 2502.16982, equation 4), so both share one learning rate. `torch.optim.Muo
 convolutions are matrices too (outputs x inputs * 9), and those of one shape are orthogonalised together.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+
+from mirl.lottery.rates import grouped
 
 MOMENTUM = 0.95
 ITERATIONS = 5
@@ -37,34 +39,42 @@ def mixes_channels(name: str, parameter: Tensor) -> bool:
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for what `mixes_channels`, AdamW for the rest; state keys as AdamW's, `exp_avg` being Muon's momentum."""
+    """Muon for what `mixes_channels`, AdamW for the rest; state keys as AdamW's, `exp_avg` being Muon's momentum.
 
-    def __init__(self, network: nn.Module, lr: float, weight_decay: float):
-        named = list(network.named_parameters())
-        matrices = [p for name, p in named if mixes_channels(name, p)]
-        others = [p for name, p in named if not mixes_channels(name, p)]
-        super().__init__([{"params": matrices}, {"params": others}], lr=lr, weight_decay=weight_decay, foreach=True)
+    `rates` are the factors of `mirl.lottery.rates`: each group's "factor", which whoever sets "lr" multiplies in.
+    """
+
+    def __init__(self, network: nn.Module, lr: float, weight_decay: float, rates: Mapping[str, float] | None = None):
+        groups = [
+            group | {"matrices": matrices}
+            for matrices in (True, False)
+            for group in grouped(
+                [(n, p) for n, p in network.named_parameters() if mixes_channels(n, p) == matrices], lr, rates
+            )
+        ]
+        super().__init__(groups, lr=lr, weight_decay=weight_decay, foreach=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Do one update of all parameters that have a gradient."""
         loss = None if closure is None else torch.enable_grad()(closure)()
-        group = self.param_groups[0]
-        live = [p for p in group["params"] if p.grad is not None]
-        for parameters in _by_shape(live).values():
+        live = [(p, g) for g in self.param_groups if g["matrices"] for p in g["params"] if p.grad is not None]
+        for same in _by_shape(live).values():
+            parameters, groups = [p for p, _ in same], [group for _, group in same]
             gradients = [cast(Tensor, p.grad) for p in parameters]
             averages = [self._momentum(p) for p in parameters]
             torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
             ahead = torch._foreach_lerp(gradients, averages, MOMENTUM)  # Nesterov's
             steps = orthogonalise(torch.stack([value.flatten(1) for value in ahead]))
-            rate = group["lr"] * ADAM_RMS * max(steps.shape[1:]) ** 0.5
-            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, [s.view_as(p) for s, p in zip(steps, parameters, strict=True)], alpha=-rate)
-        held = [p.grad for p in live]
-        for parameter in live:
+            size = ADAM_RMS * max(steps.shape[1:]) ** 0.5
+            moves = [s.view_as(p) for s, p in zip(steps, parameters, strict=True)]
+            torch._foreach_mul_(parameters, [1 - group["lr"] * group["weight_decay"] for group in groups])
+            torch._foreach_add_(parameters, torch._foreach_mul(moves, [-group["lr"] * size for group in groups]))
+        held = [p.grad for p, _ in live]
+        for parameter, _ in live:
             parameter.grad = None  # done: AdamW passes over what has no gradient
         super().step()
-        for parameter, gradient in zip(live, held, strict=True):
+        for (parameter, _), gradient in zip(live, held, strict=True):
             parameter.grad = gradient
         return loss
 
@@ -77,8 +87,8 @@ class Muon(torch.optim.AdamW):
         return state["exp_avg"]
 
 
-def _by_shape(parameters: Iterable[Tensor]) -> dict[tuple[int, ...], list[Tensor]]:
-    groups: dict[tuple[int, ...], list[Tensor]] = {}
-    for parameter in parameters:
-        groups.setdefault(tuple(parameter.shape), []).append(parameter)
+def _by_shape(live: Iterable[tuple[Tensor, dict[str, Any]]]) -> dict[tuple[int, ...], list[tuple[Tensor, dict[str, Any]]]]:
+    groups: dict[tuple[int, ...], list[tuple[Tensor, dict[str, Any]]]] = {}
+    for parameter, group in live:
+        groups.setdefault(tuple(parameter.shape), []).append((parameter, group))
     return groups

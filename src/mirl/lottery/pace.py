@@ -22,10 +22,9 @@ def seconds_per_update(recipe: Recipe, device: str = "auto", devices: int = 1, n
     fabric, network = setting.fabric, PromptIR(recipe.network)
     initialise(network, torch.Generator().manual_seed(recipe.seed))
     network.to(fabric.device)
-    masks = {
-        name: torch.from_numpy(mask).to(fabric.device) for name, mask in dense_masks(recipe.network, recipe.prune).items()
-    }
-    state = TrainState(network, make_optimizer(network, recipe.train), masks, recipe.train, len(recipe.tasks), 0)
+    dense = dense_masks(recipe.network, recipe.prune)
+    masks = {name: torch.from_numpy(mask).to(fabric.device) for name, mask in dense.items()}
+    state = TrainState(network, make_optimizer(network, recipe, dense), masks, recipe.train, len(recipe.tasks), 0)
     learner, share = Learner.of(recipe, fabric, state), recipe.train.batch // fabric.world_size
     began = 0.0
     for step in range(updates + 1):

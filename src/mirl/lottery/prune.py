@@ -120,14 +120,30 @@ def scores(
     (Aflalo et al. 2020, arXiv 2002.08258). At the same count it never costs more than magnitude: it trades a weight only for
     one that is at most as dear. What is used once an image (prompts) counts as at 1/8. Uses are equal within a tensor, so in
     the scope "layer" both scores keep the same weights.
+
+    "lamp": w^2 over the sum of the squares of its tensor that are not smaller (Lee et al. 2021, arXiv 2010.07611): what
+    pruning the weight costs its layer, with all smaller ones gone. It asks no scale, and empties no layer.
     """
     result = {}
     for p in prunable_parameters(network, prune):
+        if prune.score == "lamp":
+            result[p.name] = _lamp(weights[p.name])
+            continue
         score = np.abs(weights[p.name]) / np.float32(scales[p.name])
         if prune.score == "macs":
             score = score / np.float32(math.sqrt(max(p.uses_per_pixel, 1 / 64)))
         result[p.name] = score.astype(np.float32)
     return result
+
+
+def _lamp(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Score one tensor; pruned weights are 0 and score 0."""
+    squares = np.square(weight.reshape(-1), dtype=np.float64)
+    order = np.argsort(squares, kind="stable")
+    result = np.empty_like(squares)
+    above = np.cumsum(squares[order][::-1])[::-1]
+    result[order] = np.divide(squares[order], above, out=np.zeros_like(above), where=above > 0)
+    return result.reshape(weight.shape).astype(np.float32)
 
 
 def shrink_masks(masks: Masks, score: Mapping[str, NDArray[np.float32]], keep: int, prune: PruneConfig) -> Masks:

@@ -25,6 +25,7 @@ from mirl.image import quantise
 from mirl.lottery import metrics_log
 from mirl.lottery.muon import Muon
 from mirl.lottery.prune import Masks
+from mirl.lottery.rates import grouped, rate_factors
 from mirl.lottery.run import Arrays, TrainingFolder, hash_state, save_arrays, save_masks
 from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, require_finite, rewind
 from mirl.network.promptir import PromptIR
@@ -83,11 +84,17 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     )
 
 
-def make_optimizer(network: PromptIR, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW as in the paper, or Muon for the matrices."""
-    if config.optimizer == "muon":
-        return Muon(network, config.learning_rate, config.weight_decay)
-    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
+def make_optimizer(network: PromptIR, recipe: Recipe, masks: Masks) -> torch.optim.Optimizer:
+    """AdamW as in the paper, or Muon for the matrices; tensors that `masks` thin learn at the recipe's rates for them."""
+    rate, decay, factors = (
+        recipe.train.learning_rate,
+        recipe.train.weight_decay,
+        rate_factors(masks, recipe.prune.rate_exponent),
+    )
+    if recipe.train.optimizer == "muon":
+        return Muon(network, rate, decay, factors)
+    groups = grouped(network.named_parameters(), rate, factors)
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, foreach=True)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class Learner:
     def update(self, batch: Batch, rate: float) -> Update:
         """Make one update at a learning rate; returns loss and task of each sample and the norm of the gradient."""
         for group in self.state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         per_sample = (self.forward(batch.degraded).float() - batch.clean).abs().mean(dim=(1, 2, 3))
         self.fabric.backward((per_sample * self.loss_weights[batch.task]).mean())
         self.state.mask_gradients()
@@ -155,7 +162,7 @@ def train(
         write_json(folder.rewound, {"first_step": first_step, "tensors": hash_state(arrays_of(network))})
     network.to(fabric.device)
     mask_tensors = {name: mask.to(fabric.device) for name, mask in mask_tensors.items()}
-    state = TrainState(network, make_optimizer(network, config), mask_tensors, config, len(recipe.tasks), first_step)
+    state = TrainState(network, make_optimizer(network, recipe, masks), mask_tensors, config, len(recipe.tasks), first_step)
     if folder.checkpoint.exists():
         state.restore(folder.checkpoint)
     if fabric.is_global_zero:
