@@ -152,8 +152,8 @@ def test_the_list_of_options_changes_only_on_purpose():
             "--epochs", "--fraction", "--keep", "--learning-rate", "--levels-now", "--min-layer-density", "--no-compile",
             "--no-dry-run", "--no-prune-depthwise", "--no-prune-prompts", "--no-skip-bad", "--no-tensorboard", "--nodes",
             "--normalise", "--optimizer", "--out", "--patch", "--precision", "--prunable", "--prune-depthwise",
-            "--prune-prompts", "--rate-exponent", "--real-share", "--recipe", "--reset", "--rewind-step", "--scope", "--score",
-            "--seed", "--skip-bad", "--steps", "--tasks", "--tensorboard", "--time-limit",
+            "--prune-prompts", "--rate-exponent", "--real-share", "--recipe", "--reset", "--rewind-step", "--scope",
+            "--score", "--seed", "--skip-bad", "--steps", "--tasks", "--tensorboard", "--time-limit",
         ],
         "control": [
             "--budget", "--data", "--device", "--kind", "--no-skip-bad", "--no-tensorboard", "--seed", "--skip-bad",
