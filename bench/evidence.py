@@ -34,9 +34,9 @@ from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
 from mirl.lottery.run import RunFolder, TrainingFolder
 from mirl.lottery.search import search
-from mirl.recipe import Recipe, TaskShare, small, three_tasks, with_steps
+from mirl.recipe import THREE_TASKS, PruneConfig, Recipe, TaskShare, small, three_tasks
 from mirl.ticket import describe_ticket, read_ticket
-from pilots import PILOTS
+from pilots import BASE, PILOTS
 from ticket_times import measure_times
 
 FIGURES = ("parameters", "nonzero", "density", "density_macs", "bytes", "dense_bytes")
@@ -52,7 +52,19 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("dense", 0, "total"),
 )
 PICTURED = ("denoise25", "derain", "dehaze")
-SHORT_STEPS = 1300  # of the run with AdamW
+# Earlier recipes, kept because their runs tell what was tried: raw magnitude from the initial values, and that with AdamW.
+BY_MAGNITUDE = replace(
+    small(),
+    train=replace(small().train, steps=3000, precision="bf16-mixed"),
+    prune=PruneConfig(keep=0.10, fraction=0.55, normalise="prompts", min_layer_density=0.02),
+    tasks=THREE_TASKS,
+    rewind_step=0,
+)
+SHORT = replace(
+    BY_MAGNITUDE,
+    train=replace(BY_MAGNITUDE.train, steps=1300, warmup_steps=21, optimizer="adamw", learning_rate=2e-3),
+    tasks=three_tasks(4.0, 2.0),
+)
 ROUNDS = 7  # of timing
 PACKED = ("small",)  # runs whose weights are published
 
@@ -80,15 +92,16 @@ class Places:
 def steps(places: Places) -> Iterator[Step]:
     """All work, the most telling first."""
     for name, recipe in PILOTS.items():
-        yield search_step(places, f"pilots/{name}", recipe)
+        thins = recipe.prune.keep < 1 and not recipe.rewind_step
+        yield search_step(places, f"pilots/{name}", recipe, dense_from=f"pilots/{BASE}" if thins else "")
     yield from run_steps(places, "small", small(), CONTROLS)
+    yield from run_steps(places, "small-start", replace(small(), rewind_step=0), (("reinit", 0, "level"),))
     yield from run_steps(places, "small-web", replace(small(), tasks=(*small().tasks, TaskShare("web", 3.0))), ())
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
-    adamw = replace(small().train, optimizer="adamw", learning_rate=2e-3)
-    first = replace(small(), train=adamw, tasks=three_tasks(4.0, 2.0))
-    yield from run_steps(places, "short", with_steps(first, min(SHORT_STEPS, first.train.steps)), ())
+    yield from run_steps(places, "magnitude", BY_MAGNITUDE, ())
+    yield from run_steps(places, "short", SHORT, ())
 
 
 def run_steps(
@@ -246,13 +259,14 @@ def publish(places: Places) -> None:
 
 
 def pilot_row(name: str, run: RunFolder) -> dict[str, Any]:
-    """One line of the table: what was tried, what it cost, what it reached on the validation images."""
-    if not run.level(0).done:
+    """One line of the table: what was tried, what its last training cost and reached on the validation images."""
+    if not run.ticket.exists():
         return {}
-    record, recipe = run.level(0).record(), PILOTS[name]
+    record, recipe = run.finished_levels[-1].record(), PILOTS[name]
     scores = {task: value["psnr"] for task, value in record["validation"].items()}
     return {
-        "pilot": name, "parameters": parameter_count(recipe.network), "macs_per_pixel": macs_per_pixel(recipe.network),
+        "pilot": name, "parameters": parameter_count(recipe.network), "density": record["density"],
+        "macs_per_pixel": macs_per_pixel(recipe.network),
         "attention_macs_per_pixel": attention_macs_per_pixel(recipe.network), "steps": record["steps"],
         "seconds": record["seconds"], "seconds_per_step": record["seconds"] / record["steps"], "validation_psnr": scores,
         "mean_psnr": sum(scores.values()) / len(scores), "recipe": record["recipe"],

@@ -20,7 +20,7 @@ from mirl.evaluate.runs import Level, Run
 from mirl.evaluate.scores import COLUMNS, Scored
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
-from mirl.recipe import Recipe, TrainConfig
+from mirl.recipe import PruneConfig, Recipe, TrainConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
@@ -32,7 +32,12 @@ import ticket_times
 def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> evidence.Places:
     monkeypatch.setattr(evidence, "small", lambda: mini_recipe)
     pilot = replace(mini_recipe, train=TrainConfig(steps=2, batch=2, patch=16), prune=replace(mini_recipe.prune, keep=1.0))
-    monkeypatch.setattr(evidence, "PILOTS", {"first": pilot})
+    thin = replace(pilot, prune=PruneConfig(keep=0.5, fraction=0.9, score="lamp", rate_exponent=0.5))
+    late = replace(thin, rewind_step=1)
+    monkeypatch.setattr(evidence, "PILOTS", {"first": pilot, "thin": thin, "late": late})
+    monkeypatch.setattr(evidence, "BASE", "first")
+    monkeypatch.setattr(evidence, "BY_MAGNITUDE", replace(mini_recipe, seed=5))
+    monkeypatch.setattr(evidence, "SHORT", replace(mini_recipe, seed=6))
     monkeypatch.setattr(evidence, "ROUNDS", 1)
     monkeypatch.setattr(ticket_times, "HEIGHT", 48)
     tests = tmp_path / "tests"
@@ -59,9 +64,11 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     assert [step.name for step in evidence.steps(places) if not step.done()] == []
     for name, controls in (
         ("small", len(evidence.CONTROLS)),
+        ("small-start", 1),
         ("small-web", 0),
         ("small-macs", 0),
         ("small-seed1", 1),
+        ("magnitude", 0),
         ("short", 0),
     ):
         audit = verify(places.runs / name)
@@ -73,9 +80,14 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     scores = json.loads((places.results / "scores" / "small-level-00-standard.json").read_text())
     assert {row["task"] for row in scores["rows"]} == set(evidence.MEASURED)
     assert scores["figures"]["density"] == 1.0
-    (pilot,) = json.loads((places.results / "pilots.json").read_text())["rows"]
-    assert pilot["steps"] == 2
-    assert set(pilot["validation_psnr"]) == {"denoise25", "derain", "dehaze"}
+    pilots = json.loads((places.results / "pilots.json").read_text())["rows"]
+    assert [(row["pilot"], row["steps"], row["density"] > 0.5) for row in pilots] == [
+        ("first", 2, True), ("thin", 2, False), ("late", 1, False),
+    ]  # fmt: skip
+    assert all(set(row["validation_psnr"]) == {"denoise25", "derain", "dehaze"} for row in pilots)
+    runs = places.runs / "pilots"
+    dense = [(runs / name / "level-00" / "weights.safetensors").read_bytes() for name in ("first", "thin", "late")]
+    assert dense[0] == dense[1] != dense[2], "the sparse pilots begin with the dense one, but for a late rewind point"
     record = places.results / "runs" / "small" / "level-01" / "level.json"
     assert record.read_bytes() == (RunFolder(places.runs / "small").level(1).path / "level.json").read_bytes()
     assert not list(places.results.rglob("*.safetensors"))
@@ -93,7 +105,10 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     files = write_results(places.results, page, "the command", readme)
     assert all(file.stat().st_size for file in files)
     text = page.read_text()
-    for name, controls in (("small", 6), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1), ("short", 0)):
+    for name, controls in (
+        ("small", 6), ("small-start", 1), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1), ("magnitude", 0),
+        ("short", 0),
+    ):  # fmt: skip
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]
         assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
         assert ("No control of its size" in part) == (controls == 0)

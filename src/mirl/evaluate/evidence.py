@@ -107,7 +107,9 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
         dense, last = _ends(run, scored)
         if last is not None and dense is not None and run.last.number:
             train, prune = run.recipe["train"], run.recipe["prune"]
-            tried = f"{prune['score']}, {prune['scope']}, rewound to update {run.recipe['rewind_step']}"
+            tried = f"{prune['score']}, {prune['scope']}, rewound to update {run.recipe['rewind_step']:,}"
+            if exponent := prune.get("rate_exponent", 0.0):
+                tried += f", rates times d^-{exponent:g}"
             trained = f"{train.get('optimizer', 'adamw')} {train['learning_rate']:g}, {train['steps']:,}"
             rows.append([f"[{run.label}](#{run.label})", tried, trained,
                          str(run.seed), f"{last.density:.2%}", f"{dense.mean:.2f}", f"{last.mean:.2f}",
@@ -236,12 +238,13 @@ def _pilots_part(file: Path) -> list[str]:
     if not file.exists():
         return []
     rows = [
-        [r["pilot"], f"{r['parameters']:,}", str(r["steps"]), f"{r['seconds_per_step']:.2f}", f"{r['mean_psnr']:.2f}",
-         *(f"{value:.2f}" for value in r["validation_psnr"].values())]
+        [r["pilot"], f"{r['parameters']:,}", f"{r['density']:.0%}", str(r["steps"]), f"{r['seconds_per_step']:.2f}",
+         f"{r['mean_psnr']:.2f}", *(f"{value:.2f}" for value in r["validation_psnr"].values())]
         for r in read_json(file, "the table of pilots", dict)["rows"]
     ]  # fmt: skip
-    head = ["pilot", "parameters", "updates", "s an update", "mean dB", *HEADS[:-1]]
-    what = "Short dense trainings by which the recipe was chosen; validation PSNR."
+    head = ["pilot", "parameters", "density", "updates", "s an update", "mean dB", *HEADS[:-1]]
+    what = "Short trainings by which the recipe was chosen, each another choice, the sparse ones of the dense network with "
+    what += "Muon at 4e-3; validation PSNR."
     return ["## Pilots", "", what, "", *table(head, rows)]
 
 
