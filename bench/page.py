@@ -2,7 +2,7 @@
 
     python bench/page.py [--runs 7] [--json results/page.json]
 
-A ticket of the network small (10 % of its weights kept, layer by layer, random values); a rainy PNG of 481x321 pixels; the
+The ticket of the package, small; a rainy PNG of 481x321 pixels; the
 service and headless Chromium on one machine with loopback between them. `seconds_cold`: from opening the page to "Restored",
 with all downloads. `seconds_next`: the same photograph once more in the same page. `levels` is the largest difference, in
 1/255, of the saved PNG from what `mirl.restore` gives.
@@ -11,15 +11,13 @@ with all downloads. `seconds_next`: the same photograph once more in the same pa
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import mirl
 from mirl.evaluate.speed import machine
 from mirl.files import write_json
-from mirl.ticket import write_ticket
-from patterns import NETWORKS, make_ticket
+from mirl.ticket import SHIPPED
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
 
@@ -34,12 +32,10 @@ def main() -> None:
     from sites import drop, encoded, launch, photo, pixels, row, saved, served, wait_done
 
     rainy, cold, following, sizes, levels = photo(), [], [], [], []
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        file = Path(folder) / "small.mirl"
-        write_ticket(make_ticket(NETWORKS["small"], "layer-90"), file)
-        expected = np.asarray(mirl.restore(rainy, mirl.load(file))).astype(int)
+    with sync_playwright() as playwright:
+        expected = np.asarray(mirl.restore(rainy, mirl.load())).astype(int)
         browser = launch(playwright)
-        with served(file) as address:
+        with served(SHIPPED / "small.mirl") as address:
             for _ in range(given.runs):
                 context = browser.new_context()
                 page, loaded = context.new_page(), [0]
@@ -59,7 +55,10 @@ def main() -> None:
         version = browser.version
         browser.close()
     result = {
+        "command": f"python bench/page.py --runs {given.runs}",
         "machine": machine(),
+        "ticket": "small, of the package",
+        "ticket_bytes": (SHIPPED / "small.mirl").stat().st_size,
         "chromium": version,
         "size": [rainy.height, rainy.width],
         "runs": given.runs,

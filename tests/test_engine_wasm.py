@@ -20,6 +20,7 @@ from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import small
 from mirl.ticket import Ticket, encode_ticket, read_ticket
+from test_ticket_fuzz import GIANT, claiming
 
 ENGINE = Path(mirl.__file__).parent / "engine"
 WASM = ENGINE / "wasm"
@@ -204,7 +205,15 @@ def test_damaged_and_hostile_tickets_give_errors_in_both_readers(tmp_path):
     header["mask_block"] = "fits"
     network = header["network"]
     deep = {"width": 4096, "blocks": [4096] * 4, "expansion": 16}
+    nested: Any = []
+    for _ in range(40):
+        nested = [nested]
+    many = {"width": 2, "heads": [1, 1, 1, 1], "blocks": [200, 200, 200, 200]}
+    in_words = json.dumps(header | {"provenance": {"x": "HERE"}, "mask_block": len(zlib.compress(masks, 9))})
     hostile: list[Any] = [
+        *(in_words.replace('"HERE"', text).encode() for text in ("1e999", '"\\ud800"', '{"\\udfff": 1}')),
+        header | {"provenance": {"x": nested}}, header | {"network": network | many},
+        header | {"provenance": {"x": "y" * (1 << 20)}},
         b"not JSON", b"[]", b"null", b"{}", b"\xff\xfe\x00", b" " * ((1 << 24) + 1), b"[" * 100_000,
         header | {"extra": 1}, {k: v for k, v in header.items() if k != "provenance"},
         header | {"masked": "embed"}, header | {"masked": [1]}, header | {"masked": ["embed"]},
@@ -231,7 +240,7 @@ def test_damaged_and_hostile_tickets_give_errors_in_both_readers(tmp_path):
         joined(header, masks, values, tail=b"\0\0"),
         joined(header, masks, bytes(nan_half)), joined(header, masks, bytes(nan_full)),
         b"", b"MIRL", good[:19], good[:20], b"mirl" + good[4:], good[:4] + b"\2" + good[5:],
-        good + b"\0", good[:-1], good * 2,
+        good + b"\0", good[:-1], good * 2, claiming(GIANT),
     ]  # fmt: skip
     rng = np.random.default_rng(5)
     contents += [good[:cut] for cut in rng.integers(0, len(good), 20)]

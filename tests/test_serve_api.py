@@ -338,6 +338,42 @@ def test_a_slow_upload_is_answered_408_and_gives_its_place_back(gate):
     assert after.status_code == 200
 
 
+@pytest.mark.parametrize("where", ["PIL.ImageFile.ImageFile.load", "PIL.Image.Image.save", "mirl.serve.work.restore_pixels"])
+def test_memory_that_runs_out_is_no_fault_of_the_photo(gate, monkeypatch, where):
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    gate.open.set()
+    content = encoded()
+    monkeypatch.setattr(where, fail)
+    answer = post(content)
+    refused(answer, 503, "memory")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_a_ticket_that_does_not_open_is_logged_at_once(monkeypatch, caplog):
+    def fail(self, offer):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(Shelf, "open", fail)
+    monkeypatch.setattr(logging.getLogger("mirl.serve"), "propagate", True)
+    told = lambda: [record for record in caplog.records if record.getMessage() == "not ready"]  # noqa: E731
+
+    async def conversation(client):
+        await until(told)  # while the service runs, not when it ends
+        return await client.get("/readyz")
+
+    with caplog.at_level(logging.INFO, "mirl.serve"):
+        refused(talk(conversation, ready=False), 503, "not_ready")
+    assert told()[0].exc_info
+
+
+def test_a_wrong_method_is_told_the_right_one():
+    answer = talk(lambda client: client.get("/v1/restore"))
+    refused(answer, 405, "method")
+    assert answer.headers["allow"] == "POST"
+
+
 def test_an_unexpected_failure_tells_nothing_and_is_logged_by_type(gate, monkeypatch, caplog):
     def fail(self, pixels):
         raise RuntimeError("secret of /home/someone")

@@ -1,5 +1,6 @@
 """Work that nobody waits for any more stops at the next tile: over a socket, with the native engine, its tiles counted."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -14,8 +15,10 @@ from PIL import Image
 
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.image import read_photo
-from mirl.serve.app import Settings, create_app
+from mirl.serve.app import PhotoResponse, Settings, create_app
+from mirl.serve.pool import Pool
 from mirl.serve.shelf import Shelf
+from mirl.serve.work import Answer
 from test_serve_api import OFFER, encoded, pixels, refused
 from test_serve_process import places, wait_for
 
@@ -129,6 +132,39 @@ def test_when_the_time_is_over_no_later_tile_is_run(backend, tile):
         backend.go.set()
         wait_for(lambda: places(url) == 0)
     assert backend.tiles == tile
+
+
+def sent(content: bytes, pool: Pool, seconds: float, takes: int) -> list[tuple[int, int]]:
+    """Send an answer to a reader that takes so many messages, then none: size of each body, places taken as it came."""
+    taken: list[tuple[int, int]] = []
+
+    async def send(message):
+        if len(taken) == takes:
+            await asyncio.sleep(60)
+        taken.append((len(message.get("body", b"")), pool.taken))
+
+    async def receive():
+        raise AssertionError("nothing more is read")
+
+    response = PhotoResponse(Answer(content, "BMP", 1.0), pool.enter(), seconds)
+    scope = {"type": "http", "state": {"facts": {}}}
+    began = time.monotonic()
+    asyncio.run(response(scope, receive, send))
+    assert time.monotonic() - began < 30
+    if len(taken) == takes:
+        assert scope["state"]["facts"] == {"code": "slow_download"}
+    assert pool.taken == 0
+    return taken
+
+
+def test_an_answer_is_sent_in_pieces_and_keeps_its_place_until_the_last():
+    taken = sent(bytes(600_000), Pool(1, 0), 10, 99)
+    assert taken == [(0, 1), (262_144, 1), (262_144, 1), (600_000 - 2 * 262_144, 0)]
+    assert sent(b"x", Pool(1, 0), 10, 99) == [(0, 1), (1, 0)]
+
+
+def test_a_slow_reader_keeps_its_place_until_the_time_is_over():
+    assert sent(bytes(10_000_000), Pool(1, 0), 0.2, 3) == [(0, 1), (262_144, 1), (262_144, 1)]
 
 
 def test_a_photo_that_waits_for_a_worker_never_begins_once_its_client_left(backend):

@@ -1,12 +1,14 @@
 """Malformed and odd files: the API answers a valid image or a 4xx with JSON, and `mirl restore` one line; nothing else."""
 
 import io
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mirl.cli import main
+from mirl.image import ImageError, read_photo
 from odd_images import mutations, named
 from test_serve_api import OFFER, refused, talk
 
@@ -47,6 +49,16 @@ def test_megapixels_are_counted_before_a_pixel_is_decoded(monkeypatch):
     ]:  # fmt: skip
         answer = talk(lambda client, name=name: client.post("/v1/restore", content=NAMED[name][0]))
         assert answer.status_code in (413, 422)
+
+
+def test_filling_between_the_parts_of_a_jpeg_costs_no_time():
+    began = time.process_time()
+    for length in (50_000, 2_000_000):  # a search that goes back over it would take minutes for the one, days for the other
+        content = b"\xff\xd8" + b"\xff" * length
+        with pytest.raises(ImageError) as refused_one:
+            read_photo(content)
+        assert refused_one.value.reason == "damaged"
+    assert time.process_time() - began < 20
 
 
 def test_damaged_files_give_images_or_refusals():

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import crossplane
 import httpx
 import numpy as np
 import pytest
@@ -150,6 +151,20 @@ def test_the_examples_restore_a_photo(running, tmp_path):
         target = tmp_path / f"{number}.png"
         subprocess.run([*words, source, target, address], check=True, cwd=ROOT)
         assert target.read_bytes() == expected
+        (tmp_path / "bad.png").write_bytes(b"no photo")
+        failed = subprocess.run([*words, tmp_path / "bad.png", target, address], cwd=ROOT, capture_output=True, text=True)
+        assert failed.returncode == 1
+        assert "not an image" in failed.stderr
+        assert target.read_bytes() == expected, "an error never becomes the photo"
+    assert {path.name for path in tmp_path.iterdir() if path.suffix == ".png"} == {"in.png", "bad.png", "0.png", "1.png"}
+
+
+def test_the_configuration_of_nginx_is_valid(tmp_path):
+    main_file = tmp_path / "nginx.conf"
+    main_file.write_text(f"events {{}}\nhttp {{ include {ROOT / 'examples' / 'serve' / 'nginx.conf'}; }}\n")
+    parsed = crossplane.parse(str(main_file), strict=True)
+    assert parsed["status"] == "ok", parsed["errors"]
+    assert len(parsed["config"]) == 2
 
 
 def test_the_dockerfile_is_clean():

@@ -315,10 +315,12 @@ def claiming(network: NetworkConfig, **changes: int) -> bytes:
     return framed(zlib.compress(json.dumps(header | changes).encode()), mask, zlib.compress(bytes(4 * full)))
 
 
+GIANT = replace(MINI, width=256, prompts=64, prompt_sizes=(64, 64, 64), prompt_widths=(64, 64, 64))
+
+
 def test_a_small_file_does_not_become_a_giant_network():
-    giant = replace(MINI, width=256, prompts=64, prompt_sizes=(64, 64, 64), prompt_widths=(64, 64, 64))
-    assert sum(p.size for p in parameters(giant)) > 1 << 25
-    content = claiming(giant)
+    assert sum(p.size for p in parameters(GIANT)) > 1 << 25
+    content = claiming(GIANT)
     assert len(content) < MEGABYTE
     assert peak_of(content) < 40 * MEGABYTE
 

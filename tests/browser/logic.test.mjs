@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { readHeader } from "../../src/mirl/serve/web/header.js";
 import { freeName, savedName, savedType } from "../../src/mirl/serve/web/names.js";
 import { Queue } from "../../src/mirl/serve/web/queue.js";
+import { spread } from "../../src/mirl/serve/web/spread.js";
 
 const later = () => new Promise((resolve) => setTimeout(resolve, 1));
 
@@ -105,4 +106,42 @@ test("headers tell format, size and animation, however short they are cut", () =
     assert.deepEqual(readHeader(bytes.buffer), expected, name);
     for (let cut = 0; cut < Math.min(bytes.length, 400); cut++) readHeader(bytes.slice(0, cut).buffer);
   }
+});
+
+test("answers are used in order, whichever hand is first", async () => {
+  const used = [], hands = [0, 1, 2], items = [...Array(20).keys()];
+  let ahead = 0, most = 0;
+  await spread(hands, items, async (hand, item) => {
+    most = Math.max(most, ++ahead);
+    for (let i = 0; i <= (item * 7) % 5; i++) await later();
+    return 10 * item;
+  }, (answer, item) => {
+    ahead--;
+    used.push([answer, item]);
+  });
+  assert.deepEqual(used, items.map((item) => [10 * item, item]));
+  assert.ok(most <= 3 * hands.length);
+});
+
+test("once an item fails no other begins, and the failure is thrown when all hands rest", async () => {
+  const begun = [], ended = [], used = [];
+  const work = async (hand, item) => {
+    begun.push(item);
+    for (let i = 0; i < (item === 3 ? 1 : 4); i++) await later();
+    if (item === 3) throw new Error("tile 3");
+    ended.push(item);
+  };
+  await assert.rejects(spread([0, 1, 2, 3], [...Array(50).keys()], work, (answer, item) => used.push(item)), /tile 3/);
+  assert.deepEqual(begun, [0, 1, 2, 3]);
+  assert.deepEqual(ended, [0, 1, 2], "none runs on behind the caller's back");
+});
+
+test("progress told after the end changes nothing", async () => {
+  let late;
+  const queue = new Queue(async (item, signal, onProgress) => (late = onProgress), () => {});
+  const item = queue.add(new Blob([]), "a");
+  await settled(queue);
+  late(0.5);
+  assert.equal(item.state, "done");
+  assert.equal(item.progress, null);
 });

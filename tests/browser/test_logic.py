@@ -91,4 +91,5 @@ def test_static_page_is_complete_and_lists_its_tickets(tmp_path):
     page = (tmp_path / "site/index.html").read_text()
     assert 'content="v1/tickets.json"' in page
     assert 'name="mirl-restore" content=""' in page
+    assert page.index('<meta http-equiv="Content-Security-Policy" content="default-src') < page.index("<link")
     assert len(written) == len(set(written))

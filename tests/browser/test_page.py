@@ -318,6 +318,17 @@ def test_paste_choose_and_download_all(page, static_site):
     assert sorted(names) == ["a-2-restored.png", "a-restored.png", "image-restored.png"]
 
 
+def test_a_page_that_is_loaded_again_says_what_its_sliders_stand_at(page, static_site):
+    page.goto(static_site)
+    strength = page.locator("#strength")
+    strength.fill("40")
+    expect(page.locator("#strength-now")).to_have_text("40 %")
+    page.reload()
+    stands = strength.input_value()  # a browser may keep it or not
+    expect(page.locator("#strength-now")).to_have_text(f"{stands} %")
+    expect(strength).to_have_attribute("aria-valuetext", f"{stands} %")
+
+
 def test_without_tickets_the_page_says_so(page, static_site):
     page.route("**/v1/tickets.json", lambda route: route.fulfill(status=200, body='{"default": "", "tickets": []}'))
     page.goto(static_site)

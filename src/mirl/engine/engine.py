@@ -48,7 +48,11 @@ class BackendKind:
 
 
 BACKENDS = {
-    "native": BackendKind("mirl.engine.sparse", "NativeBackend", "install mirl where there is a C compiler (gcc or clang)"),
+    "native": BackendKind(
+        "mirl.engine.sparse",
+        "NativeBackend",
+        "install mirl where there are a C compiler (gcc or clang) and Python's headers (python3-dev)",
+    ),
     "onnx": BackendKind("mirl.engine.onnx", "OnnxBackend", "pip install 'mirl[onnx]'"),
     "torch": BackendKind("mirl.engine.torch", "TorchBackend", "pip install 'mirl[train]'"),
 }

@@ -15,7 +15,7 @@ from mirl.recipe import NetworkConfig
 from mirl.ticket import Ticket
 
 SCALE = 8  # the encoder halves the resolution three times
-_FATAL_ONLY = 4  # errors are raised, need not be printed as well
+FATAL_ONLY = 4  # errors are raised, need not be printed as well
 Pixels = NDArray[np.float32]
 
 
@@ -81,7 +81,7 @@ class OnnxBackend:
         with self._lock:
             if kind not in self._sessions:
                 options = onnxruntime.SessionOptions()
-                options.log_severity_level = _FATAL_ONLY
+                options.log_severity_level = FATAL_ONLY
                 options.enable_mem_pattern = False  # it takes the memory of a second forward anew: a third more, no faster
                 if self.threads is not None:
                     options.intra_op_num_threads = self.threads

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from mirl.engine.engine import open_backend
+from mirl.engine.onnx import FATAL_ONLY
 from mirl.engine.onnx_graph import batched_model
 from mirl.errors import MirlError
 from mirl.files import write_bytes
@@ -19,7 +20,6 @@ from mirl.ticket import Ticket
 
 SIZES = ((2, 17, 23), (1, 40, 33), (3, 5, 8), (1, 1, 1))  # batch, height, width of the check
 TOLERANCE = 1e-4  # of values in [0, 1]; larger values may differ by as much in proportion
-_FATAL_ONLY = 4  # errors are raised, need not be printed as well
 
 
 def export_onnx(ticket: Ticket, path: Path) -> float:
@@ -50,7 +50,7 @@ def check_parity(ticket: Ticket, content: bytes) -> float:
     shape is wrong, or when ONNX Runtime cannot run the file.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY
+    options.log_severity_level = FATAL_ONLY
     random, worst = np.random.default_rng(0), 0.0
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

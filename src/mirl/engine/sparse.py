@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirl.engine.memory import available_threads
-from mirl.errors import MirlError
+from mirl.errors import MirlError, OutOfMemory
 from mirl.layers import parameters
 from mirl.recipe import NetworkConfig
 from mirl.ticket import Ticket
@@ -122,7 +122,7 @@ class NativeBackend:
         try:
             return _aligned(size)
         except MemoryError as error:
-            raise MirlError(f"not enough memory for {width}x{height} pixels at once; use a smaller --tile") from error
+            raise OutOfMemory(f"not enough memory for {width}x{height} pixels at once; use a smaller --tile") from error
 
 
 def variants() -> tuple[str, ...]:

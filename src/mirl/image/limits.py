@@ -12,7 +12,7 @@ from PIL import ImageFile
 
 from mirl.errors import MirlError
 
-Reason = Literal["format", "damaged", "empty", "frames", "megapixels", "bits", "transparency", "unreadable"]
+Reason = Literal["format", "damaged", "empty", "frames", "megapixels", "bits", "transparency", "unreadable", "size"]
 
 MAX_MEGAPIXELS = 100.0
 EXPECTED = "expected a still JPEG, PNG, WebP, TIFF or BMP image"
@@ -21,7 +21,8 @@ _MOST_FRAMES = 100  # pages of a TIFF are counted one by one, and a small file c
 _MOST_SCANS = (
     100  # of a JPEG; encoders write about ten, and each takes time for the whole picture; libtiff has the same limit
 )
-_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd8\xff]")  # of JPEG, those that stand alone left out
+_MOST_FILL = 65_536  # bytes of a JPEG that belong to no segment before its first scan; Pillow steps through them one by one
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of JPEG, those that stand alone left out
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _STARTS = {
     b"GIF8": "a GIF",
@@ -117,17 +118,22 @@ def describe_unknown(start: bytes) -> tuple[Reason, str]:
 
 def _check_scans(content: bytes, name: str) -> None:
     """Walk the segments of a JPEG to its end, or to the scan that is one too many."""
-    scans, at = 0, 2
+    scans, at, fill = 0, 2, 0
     while marker := _MARKER.search(content, at):
+        fill += 0 if scans else marker.start() - at
         at, kind = marker.end(), marker[0][-1]
-        if kind == 0xD9:
-            return
+        if kind == 0xD9 or fill > _MOST_FILL:
+            break
         scans += kind == 0xDA
         if scans > _MOST_SCANS:
             raise ImageError(
                 "damaged", f"{name} is damaged or made to waste time (over {_MOST_SCANS} scans); export it again"
             )
         at += int.from_bytes(content[at : at + 2], "big")
+    else:
+        fill += 0 if scans else max(0, len(content) - at)
+    if fill > _MOST_FILL:
+        raise ImageError("damaged", f"{name} is damaged or made to waste time ({fill} bytes of filling); export it again")
 
 
 def _check_megapixels(width: int, height: int, frames: int, name: str, max_megapixels: float) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirl.errors import MirlError
+from mirl.errors import MirlError, OutOfMemory
 from mirl.files import write_bytes
 from mirl.image.limits import ImageError
 from mirl.image.metadata import Coding
@@ -66,7 +66,8 @@ def check_format(photo: Photo, format: str, name: str = "the result") -> None:
         )
     height, width = photo.pixels.shape[:2]
     if max(height, width) > (most := _LARGEST_SIDE.get(format, 1 << 31)):
-        raise MirlError(f"cannot write {width}x{height} pixels as {format}: a side is beyond {most}; choose another format")
+        size = f"{width}x{height} pixels"
+        raise ImageError("size", f"cannot write {size} as {format}: a side is beyond {most}; choose another format")
 
 
 def target_format(photo: Photo, path: Path) -> str:
@@ -101,6 +102,7 @@ def encode_photo(photo: Photo, format: str | None = None, quality: int | None = 
     alpha = None if format in ("JPEG", "BMP") else photo.alpha
     image = join(photo.pixels, alpha, photo.grey, photo.bits if format in ("PNG", "TIFF") else 8)
     options = _options(photo, format, quality)
+    size = f"{image.width}x{image.height} pixels"
     failure: Exception | None = None
     for unwritable in (
         (),
@@ -112,10 +114,11 @@ def encode_photo(photo: Photo, format: str | None = None, quality: int | None = 
         try:
             image.save(buffer, format, **kept)
             return buffer.getvalue()
+        except MemoryError as error:
+            raise OutOfMemory(f"not enough memory to write {size} as {format}; close other programs") from error
         except Exception as error:
             failure = error
-    size = f"{image.width}x{image.height} pixels"
-    raise MirlError(f"cannot write {size} as {format}: {failure}; choose another format") from failure
+    raise ImageError("size", f"cannot write {size} as {format}: {failure}; choose another format") from failure
 
 
 def _options(photo: Photo, format: str, quality: int | None) -> dict[str, Any]:

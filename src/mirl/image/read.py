@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from mirl.errors import MirlError, one_line
+from mirl.errors import MirlError, OutOfMemory, one_line
 from mirl.image.limits import EXPECTED, MAX_MEGAPIXELS, ImageError, check_header, check_start, describe_unknown
 from mirl.image.metadata import read_coding, read_exif
 from mirl.image.photo import FORMATS, Photo
@@ -33,7 +33,8 @@ def read_photo(source: Path | bytes, max_megapixels: float = MAX_MEGAPIXELS) -> 
     two-level images become RGB(A) and grey. Of a multi-picture JPEG (phones add depth or gain maps) the
     photograph is taken. Raises MirlError (an ImageError, with a reason) for what cannot be restored and
     written back faithfully: a missing or unreadable file, another format, more than one frame, more than
-    `max_megapixels` (checked before decoding), damaged data, 16-bit colour, 12- or 32-bit, signed or floating-point samples.
+    `max_megapixels` (checked before decoding), damaged data, 16-bit colour, 12- or 32-bit, signed or floating-point samples;
+    OutOfMemory where a sound file asks for more than there is.
     """
     name = "the image data" if isinstance(source, bytes) else str(source)
     try:
@@ -53,6 +54,8 @@ def read_photo(source: Path | bytes, max_megapixels: float = MAX_MEGAPIXELS) -> 
     except Image.DecompressionBombError as error:
         message = f"{name} has too many pixels: {one_line(error)}; make it smaller first"
         raise ImageError("megapixels", message) from error
+    except MemoryError as error:
+        raise OutOfMemory(f"not enough memory to decode {name}; close other programs or make it smaller first") from error
     except Exception as error:  # decoders raise nearly anything on damaged files
         if isinstance(error, OSError) and error.errno is not None:
             raise ImageError("unreadable", f"cannot read {name}: {error.strerror}; {EXPECTED}") from error

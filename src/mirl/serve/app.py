@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from mirl.errors import MirlError
 from mirl.serve.body import discard, read_upload
@@ -28,6 +29,7 @@ from mirl.serve.watch import Figures, facts_of, note
 from mirl.serve.work import MEDIA_TYPES, PARAMETERS, Answer, parse_wish, restore_bytes
 
 _CODES = {404: ("not_found", "there is nothing here"), 405: ("method", "this address does not answer that method")}
+_PIECE = 256 * 1024  # bytes of an answer that are handed over at once
 _LEFT = 499  # the client went away: nobody reads the answer, the log does
 
 
@@ -69,19 +71,25 @@ class Service:
             await asyncio.to_thread(self.shelf.open, self.shelf.find(None))
         except MirlError as error:
             return note("not ready", logging.ERROR, reason=str(error))
+        except Exception:  # whatever it is: the operator must read of it now, not when the service ends
+            return note("not ready", logging.ERROR, error=True)
         self.ready = True
         note("ready", ticket=self.shelf.default)
 
-    async def restore(self, request: Request) -> Answer:
-        """Answer one upload within the limits. Raises Refusal, ClientDisconnect and MirlError."""
+    async def restore(self, request: Request) -> tuple[Answer, Place]:
+        """Answer one upload within the limits; the place is the caller's to leave, once the answer is sent.
+
+        Raises Refusal, ClientDisconnect and MirlError, and has then left the place.
+        """
         if not self.ready:
             raise Refusal(503, "not_ready", "the engine is still opening its ticket", retry_after=1)
         place = self.pool.enter()
         ends = time.monotonic() + self.settings.seconds
         try:
-            return await self._restore(request, place, ends)
-        finally:
+            return await self._restore(request, place, ends), place
+        except BaseException:
             place.leave()
+            raise
 
     async def _restore(self, request: Request, place: Place, ends: float) -> Answer:
         try:
@@ -111,6 +119,36 @@ class Service:
             watch.cancel()
 
 
+class PhotoResponse(Response):
+    """A photo on its way: its request keeps its place until the last piece is handed over, `seconds` at most.
+
+    Sent in pieces, each when the one before has left: what a slow reader has not taken is counted, not piled up.
+    """
+
+    def __init__(self, answer: Answer, place: Place, seconds: float):
+        name = f"restored.{answer.format.lower()}"
+        headers = {"Cache-Control": "no-store", "Content-Disposition": f'inline; filename="{name}"'}
+        super().__init__(answer.content, media_type=MEDIA_TYPES[answer.format], headers=headers)
+        self._place, self._seconds = place, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; when that takes too long the answer stays short, and the server closes the connection."""
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        content = memoryview(self.body)
+        *most, last = range(0, len(content), _PIECE)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await send(start)
+                for at in most:
+                    await send({"type": "http.response.body", "body": bytes(content[at : at + _PIECE]), "more_body": True})
+        except TimeoutError:
+            scope["state"]["facts"]["code"] = "slow_download"
+            return
+        finally:
+            self._place.leave()  # before the client can know that it has everything, and asks again
+        await send({"type": "http.response.body", "body": bytes(content[last:])})
+
+
 def create_app(shelf: Shelf, settings: Settings, site: Mapping[str, SiteFile]) -> FastAPI:
     """Build the service; `site` maps addresses to the files of the page."""
     service = Service(shelf, settings)
@@ -137,12 +175,10 @@ def create_app(shelf: Shelf, settings: Settings, site: Mapping[str, SiteFile]) -
 def _add_api(app: FastAPI, service: Service) -> None:
     @app.post("/v1/restore", openapi_extra=RESTORE, response_class=Response, summary="Restore one photo")
     async def restore(request: Request) -> Response:
-        answer = await service.restore(request)
+        answer, place = await service.restore(request)
         service.figures.megapixels.inc(answer.megapixels)
         request.state.facts.update(facts_of(answer))
-        name = f"restored.{answer.format.lower()}"
-        headers = {"Cache-Control": "no-store", "Content-Disposition": f'inline; filename="{name}"'}
-        return Response(answer.content, media_type=MEDIA_TYPES[answer.format], headers=headers)
+        return PhotoResponse(answer, place, service.settings.seconds)
 
     listing = service.shelf.listing()
 
@@ -213,7 +249,10 @@ def _add_errors(app: FastAPI, settings: Settings) -> None:
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
         code, message = _CODES.get(error.status_code, ("request", "the request cannot be answered"))
-        return await refuse(request, Refusal(error.status_code, code, message))
+        response = await refuse(request, Refusal(error.status_code, code, message))
+        if allowed := (error.headers or {}).get("Allow"):
+            response.headers["Allow"] = allowed
+        return response
 
 
 async def _disconnect(request: Request) -> None:

@@ -1,7 +1,7 @@
 """Places and workers: how many requests may be inside at once, and the threads that restore.
 
-A request takes a place before its body is read, so memory is bounded by places. The place is given back when the request
-is answered *and* its thread has stopped: an abandoned photo still counts as long as it costs.
+A request takes a place before its body is read, so memory is bounded by places. The place is given back when the answer
+is sent *and* the thread has stopped: an abandoned photo still counts as long as it costs, and so does one nobody fetches.
 """
 
 import asyncio

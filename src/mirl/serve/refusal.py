@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mirl.errors import MirlError
+from mirl.errors import MirlError, OutOfMemory
 from mirl.image import ImageError
 from mirl.image.limits import Reason
 
@@ -15,6 +15,7 @@ _STATUS: dict[Reason, int] = {
     "bits": 422,
     "transparency": 422,
     "unreadable": 422,
+    "size": 422,
 }
 
 
@@ -39,9 +40,11 @@ class Refusal(Exception):  # noqa: N818 - an answer
 
 def refusal_of(error: MirlError) -> Refusal:
     """Return the answer to an image or a wish that `mirl restore` refuses as well."""
+    if isinstance(error, OutOfMemory):
+        return Refusal(503, "memory", "not enough memory just now; try again, or send a smaller photo", retry_after=5)
+    if isinstance(error, ImageError) and error.reason == "size":  # a side beyond what the format holds
+        return Refusal(422, "image_size", "the format asked for cannot hold an image of this size; ask for png")
     if isinstance(error, ImageError):
         message = str(error).replace(", or raise --max-megapixels", "")
         return Refusal(_STATUS[error.reason], f"image_{error.reason}", message)
-    if str(error).startswith("cannot write "):  # a side beyond what the format holds
-        return Refusal(422, "image_size", "the format asked for cannot hold an image of this size; ask for png")
     return Refusal(500, "engine", "the photo could not be restored; the log of the server says why")

@@ -24,6 +24,14 @@ _MEDIA_TYPES = {
 _SERVED = (b'name="mirl-tickets" content="v1/tickets"', b'name="mirl-restore" content="v1/restore"')
 _STATIC = (b'name="mirl-tickets" content="v1/tickets.json"', b'name="mirl-restore" content=""')
 
+# What the page may load and run; the service says it in a header, the static page in itself.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob:; worker-src 'self'; style-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'"
+)
+_HEAD = b'<meta charset="utf-8">\n'
+_POLICY_TAG = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'.encode()
+
 
 @dataclass(frozen=True)
 class SiteFile:
@@ -47,7 +55,7 @@ def files() -> dict[str, SiteFile]:
 def write(folder: Path, offers: Sequence[Offer]) -> list[Path]:
     """Write the page and the tickets as static files, older ones being replaced, and return them. Raises MirlError."""
     content = {path.lstrip("/") or "index.html": file.content for path, file in files().items()}
-    for served, static in zip(_SERVED, _STATIC, strict=True):
+    for served, static in (*zip(_SERVED, _STATIC, strict=True), (_HEAD, _HEAD + _POLICY_TAG)):
         content["index.html"] = content["index.html"].replace(served, static)
     content["v1/tickets.json"] = json.dumps(Shelf(offers).listing(), indent=1).encode()
     content |= {f"v1/tickets/{offer.name}.mirl": offer.content for offer in offers}

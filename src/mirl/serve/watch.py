@@ -49,7 +49,7 @@ class JsonLines(logging.Formatter):
             "event": record.getMessage() if record.name == "mirl.serve" else "server",
         }
         if record.name != "mirl.serve":
-            entry["message"] = str(record.msg).split("\n", 1)[0] % (record.args or ())
+            entry["message"] = record.getMessage().split("\n", 1)[0]
         entry |= getattr(record, "facts", {})
         if record.exc_info and record.exc_info[0]:
             entry["error"], trace = record.exc_info[0].__name__, record.exc_info[2]

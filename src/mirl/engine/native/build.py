@@ -1,7 +1,8 @@
 """How the C engine becomes the module `mirl.engine._native`, through cffi; run by setuptools (setup.py).
 
-The extension is optional: without a C compiler that knows GCC's vector extensions the package installs all the same and
-restores through a dense backend. MIRL_C_FLAGS adds compiler options (the sanitizers of `make sanitize`).
+The extension is optional: without a C compiler that knows GCC's vector extensions, or without Python's headers, the package
+installs all the same and restores through a dense backend, where one is installed. MIRL_C_FLAGS adds compiler options (the
+sanitizers of `make sanitize`).
 """
 
 import os

@@ -8,8 +8,11 @@
 
 const PREFIX = 20;
 const VERSION = 1;
-const MAX_HEADER = 2 ** 24;
+const MAX_HEADER = 2 ** 20;
+const MAX_DEPTH = 32; // of lists and objects in the header
+const MAX_BLOCKS = 1024;
 const MAX_PARAMETERS = 2 ** 28;
+const SMALL = 2 ** 24, PER_BYTE = 256; // so many parameters fit any file, and so many more for each byte of it
 const PIECE = 16384; // bytes inflated at a time: browsers unfold a whole piece before they hand out any of it
 const FIELDS = { network: "object", masked: "list", values: "string", mask_block: "integer", kept_half: "integer",
   kept_full: "integer", provenance: "object" };
@@ -88,10 +91,15 @@ export async function readTicket(bytes, engine) {
       "fetch the file again");
   if (crc32(body) !== crc) throw new Error("altered: the checksum does not match; fetch the file again");
   const header = parseHeader(await inflate(body.subarray(0, headSize), MAX_HEADER, false));
+  const { blocks, refinement_blocks: refining } = header.network;
+  const deep = 2 * blocks.reduce((sum, count) => sum + count, 0) + refining;
+  if (deep > MAX_BLOCKS) throw new Error(`ticket asks for a network of ${deep} blocks, at most ${MAX_BLOCKS} are allowed`);
   const tensors = engine.tensors(header.network);
   if (!tensors) throw new Error("the ticket's network cannot be built: its sizes do not fit each other or are too many");
   const total = tensors.reduce((sum, tensor) => sum + tensor.size, 0);
-  if (total > MAX_PARAMETERS) throw new Error(`ticket asks for ${total} parameters, at most ${MAX_PARAMETERS} are allowed`);
+  const most = Math.min(SMALL + PER_BYTE * body.length, MAX_PARAMETERS);
+  if (total > most)
+    throw new Error(`ticket asks for ${total} parameters in ${body.length} bytes, at most ${most} are allowed`);
 
   const masked = new Set(header.masked), half = header.values === "float16";
   for (const tensor of tensors) if (tensor.prunable || tensor.name.endsWith("weight")) masked.delete(tensor.name);
@@ -126,6 +134,7 @@ function parseHeader(bytes) {
   } catch (error) {
     throw new Error(`the ticket's header is not JSON: ${error.message}`);
   }
+  checkPlain(header);
   const names = (value) => JSON.stringify(Object.keys(value).sort());
   const exactly = (value, fields) => kindOf(value) === "object" && names(value) === names(fields);
   if (!exactly(header, FIELDS)) throw new Error(`the ticket's header must hold exactly ${Object.keys(FIELDS).join(", ")}`);
@@ -144,6 +153,16 @@ function parseHeader(bytes) {
       throw new Error(`the ticket's network field ${name} must be ${length || "one"} of the sizes 1 to 4096`);
   }
   return header;
+}
+
+/** Refuse what python's reader refuses: deep nesting, numbers beyond all bounds, halves of characters. */
+function checkPlain(value, depth = 0) {
+  if (depth > MAX_DEPTH) throw new Error(`the ticket's header is nested more than ${MAX_DEPTH} deep`);
+  if (typeof value === "number" && !Number.isFinite(value)) throw new Error("the ticket's header holds a number too large");
+  if (typeof value === "string" && /\p{Surrogate}/u.test(value)) throw new Error("the ticket's header holds half a character");
+  if (value === null || typeof value !== "object") return;
+  if (!Array.isArray(value)) Object.keys(value).forEach((key) => checkPlain(key, depth + 1));
+  Object.values(value).forEach((inner) => checkPlain(inner, depth + 1));
 }
 
 function kindOf(value) {

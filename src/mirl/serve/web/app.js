@@ -42,6 +42,7 @@ function titleOf({ name, tasks }) {
 function noTickets(error) {
   one("ticket").replaceChildren(new Option("none"));
   one("places-help").textContent = `No ticket can be loaded, so nothing can be restored: ${error.message}.`;
+  say(one("places-help").textContent);
   throw new Refused("No ticket can be loaded: reload the page to try again.");
 }
 
@@ -52,6 +53,13 @@ function onSettings() {
   one("privacy").classList.toggle("away", away);
   one("places-help").textContent = away ? "Metadata is kept in the results. The server stores nothing." : "The processor of this device does the work.";
   if (!away) engine.prepare(url).catch(() => {}); // the first photograph will say it
+}
+
+/** What stands beside a slider, for eyes and for screen readers. */
+function onStrength() {
+  const text = `${one("strength").value} %`;
+  one("strength-now").textContent = text;
+  one("strength").setAttribute("aria-valuetext", text);
 }
 
 function onFormat() {
@@ -134,7 +142,9 @@ async function draw() {
   try {
     picture = item && (await pictures.get(item));
   } catch (error) {
-    if (turn === drawn) viewer.say(error.message, true);
+    if (turn !== drawn) return;
+    viewer.say(error.message, true);
+    say(`${item.name}: ${error.message}`);
     return;
   }
   if (turn !== drawn) return; // something newer is drawn
@@ -197,7 +207,7 @@ function listen() {
   one("quality").addEventListener("input", onFormat);
   let asked = 0;
   one("strength").addEventListener("input", () => {
-    one("strength-now").textContent = `${one("strength").value} %`;
+    onStrength();
     cancelAnimationFrame(asked);
     asked = requestAnimationFrame(draw);
   });
@@ -221,4 +231,5 @@ function listen() {
 
 offered.catch(() => {}); // it is written in the page
 onFormat(); // a page that was reloaded keeps what was chosen
+onStrength();
 listen();

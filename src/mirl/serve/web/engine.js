@@ -1,11 +1,12 @@
 /** The engine in this browser: one Worker a core, each with the ticket; the tiles of a photograph are spread over them. */
 import { wasmFile } from "./mirl.js";
+import { spread } from "./spread.js";
 import { addSums, checkFinite, Tiling, toBytes } from "./tiles.js";
 
 const MOST_WORKERS = 4; // each may take up to 0.8 GB for a tile
 
-/** How many workers pay on this machine. */
-export function workerCount({ hardwareConcurrency = 1, deviceMemory = 8 } = navigator) {
+/** How many workers pay on this machine; where a browser does not tell its memory (iPhone, Firefox), 4 GB are assumed. */
+export function workerCount({ hardwareConcurrency = 1, deviceMemory = 4 } = navigator) {
   return Math.max(1, Math.min(hardwareConcurrency, MOST_WORKERS, Math.floor(deviceMemory / 2)));
 }
 
@@ -158,27 +159,4 @@ async function runTiles(hands, data, tiling, statisticsSize, onProgress) {
   const result = new Float32Array((data.length / 4) * 3);
   await each("forward", { statistics: total, images: count }, (answer, tile) => tiling.add(result, tile, answer));
   return result;
-}
-
-/**
- * Do `work(hand, item)` for all items, whichever hand is free taking the next, and `use(answer, item)` in their order.
- * Hands never run far ahead of what was used, as answers take memory.
- */
-export async function spread(hands, items, work, use) {
-  const answers = new Map();
-  let next = 0, used = 0, wake = () => {};
-  let room = new Promise((resolve) => (wake = resolve));
-  await Promise.all(hands.map(async (hand) => {
-    while (next < items.length) {
-      const index = next++;
-      answers.set(index, await work(hand, items[index]));
-      for (; answers.has(used); used++) {
-        use(answers.get(used), items[used]);
-        answers.delete(used);
-        wake();
-        room = new Promise((resolve) => (wake = resolve));
-      }
-      while (next - used > 2 * hands.length) await room;
-    }
-  }));
 }

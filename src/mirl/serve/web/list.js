@@ -62,6 +62,7 @@ export class List {
   make(item) {
     const row = document.createElement("li");
     const pick = button(row, "pick", "", () => this.acts.show(item));
+    pick.setAttribute("aria-pressed", "false");
     const thumb = pick.appendChild(document.createElement("canvas"));
     Object.assign(thumb, { width: THUMB, height: THUMB });
     const words = pick.appendChild(document.createElement("span"));

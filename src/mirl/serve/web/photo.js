@@ -27,6 +27,7 @@ export async function inspect(file, megapixels = MAX_MEGAPIXELS) {
   }
   const header = readHeader(buffer);
   if (!header) throw new Refused("This is not a photograph that can be read: use JPEG, PNG or WebP.");
+  if (header.type === "image/gif") throw new Refused("This is a GIF: save it as a PNG by itself first.");
   if (header.animated) throw new Refused("This is an animation: save one picture of it by itself first.");
   checkSize(header.width, header.height, megapixels);
   return header;

@@ -74,7 +74,9 @@ export class Queue {
     const controller = (this.controller = new AbortController()), began = performance.now();
     this.set(item, { state: "working", progress: null });
     try {
-      await this.work(item, controller.signal, (progress) => this.set(item, { progress }));
+      await this.work(item, controller.signal, (progress) => {
+        if (item.state === "working") this.set(item, { progress });
+      });
       controller.signal.throwIfAborted();
       this.set(item, { state: "done", seconds: (performance.now() - began) / 1000 });
     } catch (error) {
