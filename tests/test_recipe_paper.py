@@ -77,6 +77,15 @@ def test_the_recipes_share_network_data_and_budget_and_differ_in_the_named_choic
     }  # fmt: skip
 
 
+def test_each_published_choice_is_an_option_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    made: list[Recipe] = []
+    monkeypatch.setattr("mirl.cli.plan.print_plan", lambda recipe, *where: made.append(recipe))
+    words = "search --recipe paper --prunable name --normalise none --reset partial --epochs 120"
+    words += f" --minimum-learning-rate 0 --clip-norm 0 --keep {paper_published().prune.keep} --dry-run"
+    assert main(words.split()) == 0
+    assert made == [replace(paper_published(), name="paper")]
+
+
 def test_a_recipe_stored_before_these_options_means_what_it_meant():
     stored = to_dict(small())
     for part, names in {"train": ("epochs", "real_share"), "prune": ("prunable", "reset")}.items():
@@ -302,6 +311,18 @@ def test_levels_now_is_said_to_have_ended_a_level_and_succeeds(capsys, tmp_path:
     words += ["--data", mini_data(), "--out", tmp_path / "run", "--levels-now", 1]
     assert "level 0 of 1 has ended; the same command goes on" in typed(capsys, *words)
     assert "ticket: " in typed(capsys, *words)
+
+
+def test_a_level_of_the_network_as_published_trains_and_passes_the_audit(capsys, tmp_path: Path):
+    """All 35,376,967 parameters, on the photographs of the package; 2 GB of memory."""
+    words = ["search", "--recipe", "paper-published", "--steps", 2, "--batch", 1, "--patch", 16, "--tasks", "derain"]
+    words += ["--device", "cpu", "--levels-now", 1, "--out", tmp_path / "run"]
+    assert "level 0 of 15 has ended; the same command goes on" in typed(capsys, *words)
+    assert "ok so far: the search has not ended" in typed(capsys, "verify", tmp_path / "run")
+    place = RunFolder(tmp_path / "run").level(0)
+    assert read_ticket(place.ticket).kept == 35_376_967
+    start, trained = RunFolder(tmp_path / "run").load_start(), load_arrays(place.weights)[0]
+    assert [name for name in start if np.array_equal(start[name], trained[name])] == []
 
 
 def test_the_share_of_real_pairs_reaches_the_stream(mini_recipe: Recipe):

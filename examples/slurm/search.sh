@@ -30,6 +30,8 @@ fi
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # since Slurm 22.05 srun does not take it over from sbatch
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=240           # of the 300 s after SIGTERM; torchrun kills after 30 if not told otherwise
 srun torchrun --nnodes "$SLURM_NNODES" --nproc-per-node "$PROCESSES" \
   --rdzv-id "$SLURM_JOB_ID" --rdzv-backend c10d --rdzv-endpoint "$head:$PORT" \
   -m mirl search --data "$DATA" --out "$RUN" --levels-now 1 --time-limit "$TIME_LIMIT" \

@@ -5,7 +5,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from mirl.lottery.plan import PUBLISHED_FRACTION, PUBLISHED_ROUNDS, UNUSED, Count, Plan, plan_search, published_counts
+from mirl.lottery.plan import PUBLISHED_FRACTION, PUBLISHED_ROUNDS, Count, Plan, plan_search, published_counts
+from mirl.network.foreign import UNUSED
 from mirl.recipe import Recipe
 
 

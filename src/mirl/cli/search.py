@@ -48,6 +48,8 @@ def search(
     batch: int | None = None,
     patch: int | None = None,
     learning_rate: float | None = None,
+    minimum_learning_rate: float | None = None,
+    clip_norm: float | None = None,
     optimizer: Optimizer | None = None,
     epochs: int | None = None,
     real_share: float | None = None,
@@ -93,6 +95,8 @@ def search(
         batch: Patches an update.
         patch: Patch side in pixels, a multiple of 8.
         learning_rate: Peak of the schedule.
+        minimum_learning_rate: End of the schedule; 0 as in MIR-L's code.
+        clip_norm: Largest norm of a gradient, longer ones are shortened to it; 0 clips none, as MIR-L's code.
         optimizer: adamw, as in the paper, or muon, which learns more by each update.
         epochs: Move the rate so many times in a level, from 0 in the first epoch, as MIR-L's code; 0: with every update.
         real_share: Share of a task's patches that come from its real pairs, where the data hold any.
@@ -153,7 +157,10 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
         wanted = {**{n: n for n in names}, **renamed}
         return {to: options[n] for n, to in wanted.items() if options[n] is not None}
 
-    train = given("batch", "patch", "learning_rate", "optimizer", "epochs", "real_share", "precision", "compile")
+    if options["clip_norm"] is not None and not options["clip_norm"] >= 0:
+        raise MirlError(f"--clip-norm must be at least 0, which clips nothing, found {options['clip_norm']}")
+    train = given("batch", "patch", "learning_rate", "minimum_learning_rate", "clip_norm", "optimizer", "epochs",
+                  "real_share", "precision", "compile")  # fmt: skip
     choices = given("keep", "fraction", "scope", "score", "normalise", "min_layer_density", "prunable", "reset",
                     "rate_exponent", prune_prompts="prompts", prune_depthwise="depthwise")  # fmt: skip
     prune = replace(recipe.prune, **choices)

@@ -7,7 +7,7 @@ import torch
 from mirl.lottery.prune import dense_masks
 from mirl.lottery.setting import make_setting, silent
 from mirl.lottery.state import TrainState
-from mirl.lottery.train import Learner, learning_rate, make_optimizer
+from mirl.lottery.train import Learner, learning_rate, make_optimizer, share_of
 from mirl.network.promptir import PromptIR, initialise
 from mirl.recipe import Recipe
 
@@ -16,7 +16,7 @@ def seconds_per_update(recipe: Recipe, device: str = "auto", devices: int = 1, n
     """Make one update, which compiles and takes memory, then time `updates` more, each with its batch; nothing is written.
 
     The batches are cut from the bundled photographs, so that no large data set is read for it; pruned levels train at the
-    same pace. Raises MirlError for a device that is not there.
+    same pace. Raises what `make_setting` does.
     """
     setting = make_setting(recipe, None, device, lambda: False, silent, devices=devices, nodes=nodes)
     fabric, network = setting.fabric, PromptIR(recipe.network)
@@ -25,7 +25,7 @@ def seconds_per_update(recipe: Recipe, device: str = "auto", devices: int = 1, n
     dense = dense_masks(recipe.network, recipe.prune)
     masks = {name: torch.from_numpy(mask).to(fabric.device) for name, mask in dense.items()}
     state = TrainState(network, make_optimizer(network, recipe, dense), masks, recipe.train, len(recipe.tasks), 0)
-    learner, share = Learner.of(recipe, fabric, state), recipe.train.batch // fabric.world_size
+    learner, share = Learner.of(recipe, fabric, state), share_of(fabric, recipe.train.batch)
     began = 0.0
     for step in range(updates + 1):
         batch = setting.stream.batch(step, share, fabric.global_rank, fabric.world_size)

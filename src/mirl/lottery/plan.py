@@ -4,17 +4,8 @@ from dataclasses import dataclass
 
 from mirl.layers import parameter_count
 from mirl.lottery.prune import plan_levels, prunable_parameters
+from mirl.network.foreign import UNUSED
 from mirl.recipe import NetworkConfig, PruneConfig, Recipe
-
-UNUSED = {
-    "chnl_reduce1": 64 * 64,
-    "chnl_reduce2": 128 * 128,
-    "chnl_reduce3": 320 * 256,
-    "reduce_noise_channel_1": 112 * 48,
-    "reduce_noise_channel_2": 224 * 96,
-    "reduce_noise_channel_3": 448 * 192,
-}
-"""Weights of the six 1x1 convolutions that the published code makes and its forward pass never uses: 215,296."""
 
 PUBLISHED_ROUNDS, PUBLISHED_FRACTION = 15, 0.2
 

@@ -124,7 +124,7 @@ def search(
                 for level, keep in enumerate(plan):
                     place = folder.level(level)
                     if fabric.broadcast(place.done):
-                        masks = load_masks(place.mask)
+                        masks = shared(fabric, load_masks, place.mask)
                         continue
                     if ended == levels_now:
                         return SearchResult(folder.path, False, len(plan), level)

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from mirl.data.patches import load_training_data, validation_examples
 from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
-from mirl.lottery.train import Listener, Setting
+from mirl.lottery.train import Listener, Setting, share_of
 from mirl.recipe import Recipe
 
 T = TypeVar("T")
@@ -29,7 +29,8 @@ def make_setting(
 ) -> Setting:  # fmt: skip
     """Open device and data for trainings of `recipe`; under torchrun with the processes that it has started.
 
-    Raises MirlError for a device that is not there, and for `devices` and `nodes` that are not torchrun's.
+    Raises MirlError for a device that is not there, for `devices` and `nodes` that are not torchrun's, and for a batch that
+    the processes cannot share.
     """
     keep_large_blocks()
     if device not in ("auto", "cpu", "cuda"):
@@ -44,6 +45,7 @@ def make_setting(
     fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=devices, num_nodes=nodes,
                     precision=recipe.train.precision)  # fmt: skip
     fabric.launch()
+    share_of(fabric, recipe.train.batch)  # before any data are read
     if fabric.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     stream = load_training_data(data, recipe.tasks, recipe.train.patch, recipe.seed, fabric.device,
@@ -56,15 +58,17 @@ def make_setting(
 
 @contextmanager
 def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]]:
-    """Give a function that turns true at the time limit or once SIGINT or SIGTERM came; a second signal interrupts."""
+    """Give a function that turns true at the time limit or once SIGINT or SIGTERM came; a second SIGINT interrupts.
+
+    A second SIGTERM does not: a scheduler sends one to every process, and torchrun passes its own on to its workers.
+    """
     deadline = None if time_limit_seconds is None else time.monotonic() + time_limit_seconds
-    asked = False
+    came: set[int] = set()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        if number == signal.SIGINT and number in came:
             raise KeyboardInterrupt
-        asked = True
+        came.add(number)
 
     previous: dict[signal.Signals, Any] = {}
     try:
@@ -73,7 +77,7 @@ def stop_switch(time_limit_seconds: float | None) -> Iterator[Callable[[], bool]
     except ValueError:
         pass  # not in the main thread: signals are the caller's
     try:
-        yield lambda: asked or (deadline is not None and time.monotonic() > deadline)
+        yield lambda: bool(came) or (deadline is not None and time.monotonic() > deadline)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -63,6 +63,13 @@ class Stopped(Exception):  # noqa: N818 - not an error: the state is saved and t
         self.step = step
 
 
+def share_of(fabric: Fabric, batch: int) -> int:
+    """Return how many samples of a batch each process takes. Raises MirlError where they cannot share it evenly."""
+    if batch % fabric.world_size:
+        raise MirlError(f"batch {batch} cannot be shared by {fabric.world_size} processes; choose a multiple")
+    return batch // fabric.world_size
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Return the rate of update `step` (0-based): linear to `learning_rate` over the warm-up, then cosine to the minimum.
 
@@ -150,27 +157,26 @@ def train(
     """
     fabric, config = setting.fabric, recipe.train
     last = config.steps if last_step is None else last_step
-    if config.batch % fabric.world_size:
-        raise MirlError(f"batch {config.batch} cannot be shared by {fabric.world_size} processes; choose a multiple")
+    share = share_of(fabric, config.batch)
     torch.manual_seed(recipe.seed)
     network = PromptIR(recipe.network)
     mask_tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
     rewind(network, start, mask_tensors)
-    if fabric.is_global_zero and not folder.checkpoint.exists():
+    going_on = fabric.broadcast(folder.checkpoint.exists())  # one looks for all: a shared disk may show others an old view
+    if fabric.is_global_zero and not going_on:
         folder.path.mkdir(parents=True, exist_ok=True)
         save_masks(folder.mask, masks)
         write_json(folder.rewound, {"first_step": first_step, "tensors": hash_state(arrays_of(network))})
     network.to(fabric.device)
     mask_tensors = {name: mask.to(fabric.device) for name, mask in mask_tensors.items()}
     state = TrainState(network, make_optimizer(network, recipe, masks), mask_tensors, config, len(recipe.tasks), first_step)
-    if folder.checkpoint.exists():
+    if going_on:
         state.restore(folder.checkpoint)
     if fabric.is_global_zero:
         metrics_log.trim(folder, state.step)
     fabric.barrier()
     learner = Learner.of(recipe, fabric, state)
     writer = metrics_log.event_writer(setting.log_dir, folder) if fabric.is_global_zero else None
-    share = config.batch // fabric.world_size
     check_every = 1 if fabric.device.type == "cpu" else config.log_every
     pending: list[Update] = []
     clock = _Clock()

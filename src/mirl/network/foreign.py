@@ -71,7 +71,16 @@ _IN_PROMPT = {
     "select.bias": "linear_layer.bias",
     "conv.weight": "conv3x3.weight",
 }
-UNUSED = tuple(f"{layer}{level}.weight" for layer in ("chnl_reduce", "reduce_noise_channel_") for level in (1, 2, 3))
+UNUSED = {
+    "chnl_reduce1.weight": 64 * 64,
+    "chnl_reduce2.weight": 128 * 128,
+    "chnl_reduce3.weight": 320 * 256,
+    "reduce_noise_channel_1.weight": 112 * 48,
+    "reduce_noise_channel_2.weight": 224 * 96,
+    "reduce_noise_channel_3.weight": 448 * 192,
+}
+"""The six 1x1 convolutions that the published code makes and its forward never uses, with their weights at the published
+width, 215,296 in all."""
 
 
 @dataclass(frozen=True)
