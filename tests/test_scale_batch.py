@@ -25,7 +25,9 @@ from mirl.engine.photos import Choices, restore_files
 from mirl.errors import MirlError
 from mirl.scale import places
 from mirl.scale.batch import BatchResult, Engine, restore_batch
-from mirl.scale.work import DIED, Settings, open_settings
+from mirl.scale.manifest import Manifest, Record
+from mirl.scale.ray import _blocks, _Ledger
+from mirl.scale.work import DIED, Outcome, Settings, open_settings
 from mirl.ticket import write_ticket
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of Ray about itself
@@ -155,12 +157,14 @@ def test_choices_reach_the_workers(tmp_path: Path, ticket: Path, settings: Setti
 class Trap:
     """A photo that makes its reader wait (a named pipe), so that the worker can be killed in the middle of it.
 
-    The first `deaths` workers that open it are killed; the next one is given `content`.
+    The first `deaths` workers that open it are killed; the next one is given `content`. `before` is what `output` held when
+    the last one was killed, as `identities` tells.
     """
 
-    def __init__(self, path: Path, content: bytes, deaths: int):
+    def __init__(self, path: Path, content: bytes, deaths: int, output: Path | None = None):
         os.mkfifo(path)
-        self.path, self.content, self.deaths = path, content, deaths
+        self.path, self.content, self.deaths, self.output = path, content, deaths, output
+        self.before: dict[str, tuple[int, int]] = {}
         self.killed: list[int] = []
         self.error: BaseException | None = None
         self._over = threading.Event()
@@ -176,6 +180,8 @@ class Trap:
                             if len(self.killed) == self.deaths:
                                 pipe.write(self.content)
                                 return
+                            if self.output:
+                                self.before = identities(self.output)
                             os.kill(reader, signal.SIGKILL)
                             self.killed.append(reader)
         except BaseException as error:
@@ -188,6 +194,11 @@ class Trap:
         self._thread.join(10)
         assert not self._thread.is_alive()
         assert self.error is None
+
+
+def identities(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return inode and time of change of every photo in a folder: a file that is written again has others."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(folder.glob("[!.]*.png"))}
 
 
 def reads(pid: int, path: Path) -> bool:
@@ -244,6 +255,41 @@ def test_a_photo_that_kills_every_worker_fails_and_the_others_are_restored(
     assert len(set(trap.killed)) == 3
     assert [(r.output, r.reason) for r in result.records if r.status != "restored"] == [("002.png", DIED)]
     assert len(files(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize("engine", ["pool", "ray"], indirect=True)
+def test_photos_done_before_their_worker_was_killed_are_not_written_again(
+    tmp_path: Path, settings: Settings, engine: Engine
+):
+    """In Ray the twelve photos are four blocks of three; the last photo of the second kills, and Ray repeats the block."""
+    source, out = album(tmp_path / "in", 12), tmp_path / "out"
+    assert _blocks(12, 1) == 4
+    content = (source / "005.png").read_bytes()
+    (source / "005.png").unlink()
+    trap = Trap(source / "005.png", content, deaths=2, output=out)
+    result = restore_batch(inputs(source), str(out), settings, engine, workers=1)
+    trap.close()
+    assert len(trap.killed) == 2
+    assert result.count("restored") == 12
+    assert {"003.png", "004.png"} <= set(trap.before) < set(identities(out))
+    assert {name: identities(out)[name] for name in trap.before} == trap.before
+
+
+def test_the_ledger_gives_a_finished_photo_back_and_gives_one_up_at_the_fourth_time():
+    ledger, done = _Ledger(), Outcome(1, sha256="ab")
+    assert ledger.begin(1) is None
+    assert ledger.begin(2) is None
+    ledger.end(done)
+    assert [ledger.begin(1) for _ in range(5)] == [done] * 5
+    assert [ledger.begin(2) for _ in range(3)] == [None, None, Outcome(2, reason=DIED)]
+
+
+def test_a_million_photos_are_blocks_that_one_driver_can_follow():
+    assert _blocks(1_000_000, 16) == 10_000
+    assert _blocks(10_000_000, 16) == 10_000
+    assert _blocks(8_000, 16) == 1_000  # eight a block, so that what is done is soon on record
+    assert _blocks(20, 8) == 20  # and enough for every actor
+    assert _blocks(1, 8) == 1
 
 
 def inputs(folder: Path) -> list[str]:
@@ -319,6 +365,109 @@ def test_what_is_done_is_done_again_only_when_something_changed(tmp_path: Path, 
     assert again(Settings(settings.ticket, settings.backend, 2, Choices(strength=0.5))) == ["skipped"] * 4
 
 
+def test_an_input_that_was_edited_is_restored_again_though_its_size_is_the_same(
+    tmp_path: Path, settings: Settings, memory: fsspec.AbstractFileSystem
+):
+    def bitmap(value: int) -> bytes:
+        Image.new("RGB", (8, 8), (value, value, value)).save(tmp_path / "x.bmp")
+        return (tmp_path / "x.bmp").read_bytes()
+
+    source = tmp_path / "in"
+    source.mkdir()
+    stores = {"local": (str(source), (source / "a.bmp").write_bytes), "memory": ("memory://in", None)}
+    for name, (place, write) in stores.items():
+        write = write or (lambda content: memory.pipe_file("/in/a.bmp", content))
+        out, digests = str(tmp_path / name), []
+        for value, status in ((10, "restored"), (10, "skipped"), (200, "restored"), (200, "skipped")):
+            if status == "restored":
+                write(bitmap(value))
+            if name == "local" and status == "restored":
+                os.utime(source / "a.bmp", ns=(value, value))  # the clock of a file system may be coarse
+            (record,) = restore_batch([place], out, settings, "serial").records
+            assert (name, value, record.status) == (name, value, status)
+            digests.append(record.sha256)
+        assert digests[0] == digests[1] != digests[2] == digests[3]
+
+
+def test_a_run_over_other_photos_keeps_what_is_recorded(tmp_path: Path, settings: Settings):
+    archive, single, out = album(tmp_path / "archive", 5), photo(tmp_path / "single.png"), tmp_path / "out"
+
+    def interrupt(done: int, count: int, name: str) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_batch([str(archive)], str(out), settings, "serial", progress=interrupt)
+    other = restore_batch([str(single)], str(out), settings, "serial")
+    assert [record.output for record in other.records] == ["single.png"]
+    assert [line["output"] for line in lines(other)] == ["000.png", "001.png", "002.png", "single.png"]
+    assert not (out / "manifest.jsonl.parts").exists()
+    whole = restore_batch([str(archive)], str(out), settings, "serial")
+    assert (whole.count("skipped"), whole.count("restored")) == (3, 2)
+    assert [line["output"] for line in lines(whole)][-1] == "single.png"
+
+
+def test_a_manifest_from_before_versions_were_recorded_is_read_and_its_photos_done_again(tmp_path: Path, settings: Settings):
+    source, out = album(tmp_path / "in", 2), tmp_path / "out"
+    result = restore_batch([str(source)], str(out), settings, "serial")
+    older = [{name: value for name, value in line.items() if name != "input_version"} for line in lines(result)]
+    Path(result.manifest).write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert restore_batch([str(source)], str(out), settings, "serial").count("restored") == 2
+
+
+# two at the same time
+
+
+def test_two_runs_with_one_manifest_are_refused_and_two_manifests_are_not(tmp_path: Path, settings: Settings):
+    source, out = album(tmp_path / "in", 2), tmp_path / "out"
+    met: list[str] = []
+
+    def second(done: int, count: int, name: str) -> None:
+        with pytest.raises(MirlError, match=rf"another mirl process works on {out}/manifest.jsonl"):
+            restore_batch([str(source)], str(out), settings, "serial")
+        other = restore_batch([str(source)], str(out), settings, "serial", manifest=str(out / "other.jsonl"))
+        met.append(f"{name} {other.count('failed')}")
+
+    first = restore_batch([str(source)], str(out), settings, "serial", progress=second)
+    assert met == [" 0", "000.png 0", "001.png 0"]
+    assert first.count("restored") == 2
+    assert sorted(path.name for path in out.iterdir()) == ["000.png", "001.png", "manifest.jsonl", "other.jsonl"]
+
+
+def record(output: str) -> Record:
+    return Record(f"in/{output}", output, "restored", None, "ab", 1, "cd", "7")
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_what_was_done_is_never_written_over(tmp_path: Path, kind: str, memory: fsspec.AbstractFileSystem):
+    place = f"memory://{kind}/list.jsonl" if kind == "memory" else str(tmp_path / "list.jsonl")
+    first, second = Manifest(place), Manifest(place)
+    assert first.earlier() == second.earlier() == {}
+    for name, book in (("a", first), ("b", second), ("c", first)):
+        book.add(record(name))
+        book.flush()
+    assert set(Manifest(place).earlier()) == {"a", "b", "c"}
+    places.remove([places.join(f"{place}.parts", next(iter(places.list_files(f"{place}.parts"))))])  # a finish, cut off
+    third = Manifest(place)
+    left = set(third.earlier())
+    assert len(left) == 2
+    third.add(record("d"))
+    third.flush()
+    assert set(Manifest(place).earlier()) == {*left, "d"}
+
+
+def test_files_of_others_among_what_was_done_do_not_end_a_run(tmp_path: Path, settings: Settings):
+    source, out = album(tmp_path / "in", 1), tmp_path / "out"
+    book = Manifest(str(out / "manifest.jsonl"))
+    out.mkdir()
+    book.add(record("z.png"))
+    book.flush()
+    late = out / "manifest.jsonl.parts" / "mine.txt"
+    result = restore_batch([str(source)], str(out), settings, "serial", progress=lambda *_: late.write_text("x") and None)
+    assert result.count("restored") == 1
+    assert [path.name for path in late.parent.iterdir()] == ["mine.txt"]
+
+
 # stores
 
 
@@ -364,6 +513,26 @@ def test_paths_and_urls_mix(tmp_path: Path, settings: Settings, memory: fsspec.A
     back = restore_batch([url], "memory://back", settings, "serial", manifest=str(tmp_path / "m" / "list.jsonl"))
     assert sorted(memory.find("/back")) == ["/back/000.png", "/back/001.png"]
     assert len(lines(back)) == 2
+
+
+@pytest.mark.parametrize("output", ["local", "memory"])
+def test_a_key_that_leads_out_of_the_output_is_a_failure_and_writes_nothing(
+    tmp_path: Path, settings: Settings, memory: fsspec.AbstractFileSystem, output: str
+):
+    content = photo(tmp_path / "a.png").read_bytes()
+    outside = tmp_path / "outside"
+    keys = [f"/{outside}/x.png", "sub//y.png", "sub/../../y.png", "./y.png", "sub/\0.png", "sub/fine.png", ".hidden/z.png"]
+    for key in keys:
+        memory.pipe_file(f"/in/{key}", content)
+    out = "memory://out" if output == "memory" else str(tmp_path / "out")
+    result = restore_batch(["memory://in"], out, settings, "serial", recursive=True, manifest=str(tmp_path / "m.jsonl"))
+    status = {record.input: record.status for record in result.records}
+    assert status == {f"memory://in/{key}": "restored" if "fine" in key else "failed" for key in keys[:-1]}
+    assert all("would lead out of the output folder" in r.reason for r in result.records if r.reason)
+    assert sorted(line["output"] for line in lines(result)) == sorted(keys[:-1])
+    assert not outside.exists()
+    assert sorted(files(tmp_path)) == sorted(["a.png", "m.jsonl", *(["out/sub/fine.png"] if output == "local" else [])])
+    assert [key for key in memory.store if not key.startswith("/in/")] == ["/out/sub/fine.png"] * (output == "memory")
 
 
 @pytest.mark.parametrize("engine", ["pool", "ray"], indirect=True)

@@ -71,6 +71,35 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def lock(path: Path, work: object) -> Iterator[None]:
+    """Hold the file `path`, which is there only while it is held, for this process.
+
+    Raises MirlError when another process holds it, naming the `work` that it guards, or when the file cannot be made.
+    """
+    import fcntl  # not on Windows, where all else here works
+
+    while True:
+        handle: int | None = None
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_RDWR)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if handle is not None:
+                os.close(handle)
+            if isinstance(error, BlockingIOError):
+                raise MirlError(f"another mirl process works on {work}; wait for it or stop it") from error
+            raise MirlError(f"cannot hold {path}: {error.strerror}; choose a folder that can be written") from error
+        if _is(handle, path):
+            break
+        os.close(handle)  # a file that its last holder has just removed
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
+        os.close(handle)
+
+
 def read_json(path: Path, what: str, parse: Callable[[Any], Any] = lambda value: value) -> Any:
     """Read JSON from `path` and return `parse(value)`; `what` names the file in the error of a bad one."""
     try:
@@ -79,6 +108,13 @@ def read_json(path: Path, what: str, parse: Callable[[Any], Any] = lambda value:
         raise MirlError(f"{path} is missing; expected {what}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MirlError(f"{path} is not {what}: {error}") from error
+
+
+def _is(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _umask() -> int:

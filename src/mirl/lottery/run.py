@@ -16,7 +16,6 @@
 "The file exists" means "it is done": every file is written beside its place and renamed into it.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mirl.errors import MirlError
-from mirl.files import make_folder, read_json, write_bytes, write_json
+from mirl.files import lock, make_folder, read_json, write_bytes, write_json
 from mirl.lottery.prune import Masks
 from mirl.recipe import Recipe, recipe_from_dict, to_dict
 from mirl.ticket import pack_mask, unpack_mask
@@ -230,16 +229,8 @@ class RunFolder:
         if not first_process():
             yield
             return
-        make_folder(self.path)
-        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise MirlError(f"another mirl process works on {self.path}; wait for it or stop it") from error
+        with lock(make_folder(self.path) / ".lock", self.path):
             yield
-        finally:
-            os.close(handle)
 
 
 def first_process() -> bool:

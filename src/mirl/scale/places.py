@@ -9,7 +9,8 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,8 @@ from mirl.image import SUFFIXES
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"}  # an object appears when all of it is there
 _FILE = "file://"
+_ODD = {"", ".", ".."}  # parts of a key that no path below a folder has
+_VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "modificationTime", "created")
 
 
 def is_url(place: str) -> bool:
@@ -152,11 +155,31 @@ def is_folder(place: str) -> bool:
         return bool(store.isdir(name))
 
 
-def list_files(folder: str, recursive: bool = True) -> dict[str, int]:
-    """Return the names of all files below a folder, sorted, with their sizes in bytes; nothing for one that is not there."""
+@dataclass(frozen=True)
+class Facts:
+    """What tells whether a file changed: bytes, and its time of change or the version that its store states, "" for none."""
+
+    size: int
+    version: str
+
+
+def facts_of(path: Path) -> Facts:
+    """Return the facts of a file of this machine. Raises OSError when it cannot be looked at."""
+    info = path.stat()
+    return Facts(info.st_size, str(info.st_mtime_ns))
+
+
+def _stated(info: dict[str, Any]) -> Facts:
+    """The facts that fsspec's entry of a file states, which are named otherwise by every store."""
+    version = next((info[name] for name in _VERSIONS if info.get(name)), "")
+    return Facts(int(info.get("size") or 0), str(version))
+
+
+def list_files(folder: str, recursive: bool = True) -> dict[str, Facts]:
+    """Return the names of all files below a folder, sorted, with their facts; nothing for one that is not there."""
     if (path := local_path(folder)) is not None:
         found = [p for p in (path.rglob("*") if recursive else path.glob("*")) if p.is_file()]
-        return {str(p.relative_to(path)): p.stat().st_size for p in sorted(found)}
+        return {str(p.relative_to(path)): facts_of(p) for p in sorted(found)}
     store, root = open_store(folder)
     with told(f"cannot list {folder}"):
         try:
@@ -164,7 +187,7 @@ def list_files(folder: str, recursive: bool = True) -> dict[str, int]:
         except FileNotFoundError:
             return {}
     start = len(root.rstrip("/")) + 1
-    return {name[start:]: int(listed[name].get("size") or 0) for name in sorted(listed) if len(name) > start}
+    return {name[start:]: _stated(listed[name]) for name in sorted(listed) if len(name) > start}
 
 
 def existing(folder: str, names: list[str]) -> set[str]:
@@ -174,24 +197,30 @@ def existing(folder: str, names: list[str]) -> set[str]:
     return set(list_files(folder)).intersection(names) if names else set()
 
 
-def find_photos(place: str, output: str, recursive: bool) -> dict[str, int]:
-    """Return the photos below a folder of a store by name, with their sizes: no hidden ones, none below `output`.
+def leads_out(name: str) -> bool:
+    """Tell whether a key of a store is no path below a folder: /x, a//b, ../x, or one that no file can have."""
+    return "\0" in name or not _ODD.isdisjoint(name.split("/"))
 
-    Of a place that is a file, its last name. Raises MirlError for a place that is neither.
+
+def find_photos(place: str, output: str, recursive: bool) -> dict[str, Facts]:
+    """Return the photos below a folder of a store by name, with their facts: no hidden ones, none below `output`.
+
+    Of a place that is a file, its last name. Names are keys as the store has them, see `leads_out`. Raises MirlError for a
+    place that is neither.
     """
     store, root = open_store(place)
     with told(f"cannot look at {place}"):
         if store.isfile(root):
-            return {PurePosixPath(root).name: int(store.info(root).get("size") or 0)}
+            return {root.rpartition("/")[2]: _stated(store.info(root))}
     found = list_files(place, recursive)
     if not found and not is_folder(place):
         raise MirlError(f"{place} does not exist; expected a photo or a folder of photos")
     base, earlier = same_name(place).rstrip("/") + "/", same_name(output).rstrip("/") + "/"
     return {
-        name: size
-        for name, size in found.items()
+        name: facts
+        for name, facts in found.items()
         if PurePosixPath(name).suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in name.split("/"))
+        and not any(part.startswith(".") and part not in _ODD for part in name.split("/"))
         and (earlier == base or not (base + name).startswith(earlier))
     }
 
@@ -203,5 +232,5 @@ def remove(places: list[str]) -> None:
             path.unlink(missing_ok=True)
         else:
             store, name = open_store(place)
-            with told(f"cannot remove {place}"):
+            with told(f"cannot remove {place}"), suppress(FileNotFoundError):
                 store.rm_file(name)

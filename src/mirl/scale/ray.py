@@ -19,6 +19,7 @@ from mirl.errors import MirlError, one_line
 from mirl.scale.work import ATTEMPTS, DIED, Outcome, Restorer, Settings, Task, parse_outcome, parse_task
 
 _BLOCK = 8  # photos whose outcomes arrive together
+_MOST_BLOCKS = 10_000  # of which Ray's driver keeps track; a million photos arrive by the hundred
 _STORE_BYTES = 100_000_000  # of a Ray started here: no photo goes through it
 _SECONDS = 10.0  # for a cluster to take a connection
 _QUIET = {
@@ -89,7 +90,7 @@ def run_ray(settings: Settings, tasks: Sequence[Task], workers: int | None, addr
 def _plan(ray: Any, settings: Settings, tasks: Sequence[Task], workers: int | None) -> Any:
     """Return the data set of outcomes; nothing is restored before it is read."""
     most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // settings.threads)
-    blocks = max(-(-len(tasks) // _BLOCK), min(len(tasks), 4 * most))
+    blocks = _blocks(len(tasks), most)
     most = min(most, blocks)
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     ledger = ray.remote(num_cpus=0, scheduling_strategy=here)(_Ledger).remote()
@@ -106,6 +107,12 @@ def _plan(ray: Any, settings: Settings, tasks: Sequence[Task], workers: int | No
             ),
             num_cpus=settings.threads,
         )
+
+
+def _blocks(photos: int, actors: int) -> int:
+    """Return into how many blocks photos go: enough for all actors, yet no more than Ray's driver bears."""
+    size = max(_BLOCK, -(-photos // _MOST_BLOCKS))
+    return max(-(-photos // size), min(photos, 4 * actors))
 
 
 def _cause(error: BaseException) -> str:
