@@ -146,6 +146,23 @@ def test_a_haze_without_its_photo_is_left_out_and_a_bad_file_is_named(tmp_path: 
     assert f"bad: {bad}: unreadable image" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("place", ["train/denoise/WED", "train/dehaze/OTS", "test/derain/Rain100L"])
+def test_a_damaged_photo_behind_a_good_header_is_named_and_does_not_count(place: str, tmp_path: Path, capsys):
+    link_published(unpacked(tmp_path / "downloads"), tmp_path / "data")
+    folder = tmp_path / "data" / place
+    damaged = next(iter((folder if "denoise" in place else folder / "target").iterdir()))
+    content = damaged.read_bytes()
+    damaged.unlink()
+    damaged.write_bytes(content[:-100])
+    assert find_sets(tmp_path / "data" / place.partition("/")[0])  # the headers are good
+    assert main(["data", "paper", str(tmp_path / "data")]) == 1
+    printed = capsys.readouterr()
+    assert f"bad: {damaged}: cannot be decoded" in printed.out
+    assert check_published(tmp_path / "data").found[place] == 0
+    assert printed.err.strip().endswith("1 of 8 sets are missing or not as published")
+
+
 def test_another_file_in_the_way_is_never_overwritten(tmp_path: Path):
     photo(tmp_path / "downloads" / "BSD68" / "101085.png")
     mine = tmp_path / "data" / "test" / "denoise" / "BSD68" / "101085.png"

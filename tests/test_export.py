@@ -212,6 +212,14 @@ def test_a_ticket_goes_out_and_comes_back_by_the_commands(tmp_path: Path, capsys
         (["import", "none.ckpt", "-o", "t.mirl"], "none.ckpt: no such file"),
         (["import", "none.ckpt", "-o", "t.pth"], "a ticket is a .mirl file, found t.pth; name it t.mirl"),
         (["export", "none.mirl", "--format", "onnx", "-o", "t.onnx"], "no ticket 'none.mirl'"),
+        (
+            ["export", "small", "--format", "onnx", "-o", "a/t.safetensors"],
+            "is a .onnx file, found a/t.safetensors; name it t.onnx",
+        ),
+        (
+            ["export", "small", "--format", "safetensors", "-o", "t"],
+            "is a .safetensors file, found t; name it t.safetensors",
+        ),
     ],
 )
 def test_a_bad_command_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]):
@@ -219,6 +227,16 @@ def test_a_bad_command_is_one_line(words: list[str], told: str, capsys: pytest.C
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("format", ["onnx", "safetensors"])
+def test_an_export_never_replaces_its_ticket(format: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    ticket = tmp_path / "t.mirl"
+    write_ticket(TICKET, ticket)
+    before = ticket.read_bytes()
+    assert main(["export", str(ticket), "--format", format, "-o", str(ticket)]) == 1
+    assert f"name it t.{format}" in capsys.readouterr().err
+    assert ticket.read_bytes() == before
 
 
 def test_without_onnx_it_says_what_to_install(tmp_path: Path):

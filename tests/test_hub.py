@@ -381,3 +381,11 @@ def test_a_card_without_scores_says_so_and_an_imported_ticket_tells_its_origin()
     assert "| tasks | not stated |" in text
     assert "Imported from a checkpoint" in text
     assert '"file": "x.ckpt"' in text
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), float("inf"), float("nan"), None, "30", [1]])
+def test_a_score_that_is_no_finite_number_is_left_out(number: object):
+    scores = {"derain": {"psnr": number, "input_psnr": 25.0}, "dehaze": {"psnr": 31, "input_psnr": 25}}
+    text = model_card(replace(make_ticket(keep=0.5), provenance={"scores": scores}), 1000, "me/rain")
+    assert "| derain" not in text
+    assert "| dehaze | 25.00 | 31.00 |" in text

@@ -1,12 +1,15 @@
 """Checkpoints of others: the published layout at its full size and small, against a plain forward; bad files."""
 
 import argparse
+import contextlib
 import io
 import json
 import math
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from torch import Tensor
 from mirl.cli import main
 from mirl.errors import MirlError
 from mirl.lottery.verify import verify
-from mirl.network.checkpoint import import_checkpoint
+from mirl.network.checkpoint import import_checkpoint, read_checkpoint
 from mirl.network.foreign import UNUSED
 from mirl.network.promptir import network_of
 from mirl.recipe import NetworkConfig, paper
@@ -452,3 +455,80 @@ def test_a_damaged_file_is_refused_wherever_it_ends(name: str, tmp_path: Path):
     for noise in (b"hello world, this is no checkpoint" * 9, os.urandom(3000), json.dumps({"a": 1}).encode()):
         (tmp_path / name).write_bytes(noise)
         refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
+def test_a_flipped_byte_anywhere_in_the_directory_is_refused_or_does_no_harm(flip: int, tmp_path: Path):
+    path, values = tmp_path / "a.pth", torch.arange(64.0)
+    whole = saved({"a": values, "b": torch.ones(3)}, path).read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start, names = archive.start_dir, [entry.filename for entry in archive.infolist()]
+    refused = 0
+    for at in range(start, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ flip]) + whole[at + 1 :])
+        try:
+            state = read_checkpoint(path).state
+            assert {name: value.shape for name, value in state.items()} == {"a": (64,), "b": (3,)}
+        except MirlError:
+            refused += 1
+    assert refused > sum(map(len, names))  # a name that was changed is not found; and much else
+
+
+def rewritten(source: Path, target: Path, change: Callable[[zipfile.ZipFile, zipfile.ZipInfo, bytes], None]) -> Path:
+    """Copy a file of torch.save entry by entry, each as `change` writes it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            change(new, entry, old.read(entry))
+    return target
+
+
+def test_entries_that_share_their_bytes_are_refused_before_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = saved({f"w{i}": torch.ones(1000) for i in range(50)}, tmp_path / "a.pth")
+    first: list[zipfile.ZipInfo] = []
+
+    def share(new: zipfile.ZipFile, entry: zipfile.ZipInfo, content: bytes) -> None:
+        if "/data/" not in entry.filename or not first:
+            new.writestr(entry.filename, content)
+            first.extend([new.filelist[-1]] if "/data/" in entry.filename else [])
+        else:
+            twin = copy(first[0])
+            twin.filename = entry.filename
+            new.filelist.append(twin)
+
+    bomb = rewritten(source, tmp_path / "bomb.pth", share)
+    assert bomb.stat().st_size < source.stat().st_size / 5
+    assert len(torch.load(bomb, weights_only=True)) == 50  # torch itself takes it
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("loaded"))
+    assert "entries claim" in refusal(bomb)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_no_tensor_is_read_from_beyond_its_entry(other: bool, tmp_path: Path):
+    """The pickle says how large a tensor is; torch.load without a map takes what lies in memory behind a shorter entry."""
+    state = {"a": torch.ones(100_000)} | ({"b": torch.ones(100_000)} if other else {})
+
+    def shorten(new: zipfile.ZipFile, entry: zipfile.ZipInfo, content: bytes) -> None:
+        new.writestr(entry.filename, content[:400] if entry.filename.endswith("/data/0") else content)
+
+    path = rewritten(saved(state, tmp_path / "a.pth"), tmp_path / "short.pth", shorten)
+    if other:  # its size is another entry's: what it gets is in the file, or it is refused
+        with contextlib.suppress(MirlError):
+            state = {name: torch.from_numpy(value) for name, value in read_checkpoint(path).state.items()}
+            assert torch.equal(state["b"], torch.ones(100_000))
+    else:
+        assert "no entry of the file has" in refusal(path) or "damaged" in refusal(path)
+
+
+def test_the_tensors_are_their_own_whatever_becomes_of_the_file(tmp_path: Path):
+    path = saved({"a": torch.arange(1000.0)}, tmp_path / "a.pth")
+    state = read_checkpoint(path).state
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert np.array_equal(state["a"], np.arange(1000))
+
+
+def test_what_only_looks_like_an_archive_is_refused(tmp_path: Path):
+    whole = saved({"a": torch.ones(3)}, tmp_path / "a.pth").read_bytes()
+    for name, content in {"cut": whole[:-30], "start": b"PK\x03\x04", "comment": whole + b"PK\x05\x06"}.items():
+        (tmp_path / name).write_bytes(content)
+        assert "no checkpoint, or a damaged one" in refusal(tmp_path / name)

@@ -1,6 +1,7 @@
 """A ticket given to others: its model card, made from its provenance and figures, and both uploaded to the hub."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,22 @@ def _scores(scores: Any) -> list[str]:
     """The validation scores, where the provenance has them in the form that `mirl search` writes."""
     rows = []
     for task, value in sorted(scores.items()) if isinstance(scores, dict) else []:
-        pair = [value.get(name) for name in ("input_psnr", "psnr")] if isinstance(value, dict) else []
-        if _TASK.fullmatch(task) and pair and all(isinstance(number, int | float) for number in pair):
+        pair = [_number(value.get(name)) for name in ("input_psnr", "psnr")] if isinstance(value, dict) else [None]
+        if _TASK.fullmatch(task) and None not in pair:
             rows.append(f"| {task} | {pair[0]:.2f} | {pair[1]:.2f} |")
     if not rows:
         return ["## Scores", "", "None stated.", ""]
     head = ["| task | PSNR of the degraded input, dB | restored, dB |", "|---|---|---|"]
     return ["## Scores", "", "Validation PSNR of its own training:", "", *head, *rows, ""]
+
+
+def _number(value: Any) -> float | None:
+    """The value as a finite number, None for anything else: an integer may be of any length."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _origin(imported: Any) -> list[str]:

@@ -19,12 +19,13 @@ def export(
 
     Args:
         ticket: Name of a shipped ticket, a .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
-        out: File to write.
+        out: File to write, named .onnx or .safetensors.
         format: onnx (input image, output restored, both batch x 3 x height x width, RGB in [0, 1]; the output is not
             clipped) or safetensors (every tensor, the network and the masks; `mirl import` reads it).
     """
     from mirl.ticket import load_ticket
 
+    _check_name(out, f".{format}", f"an export to {format}")
     loaded = load_ticket(ticket)
     if format == "onnx":
         from mirl.engine.onnx_export import SIZES, export_onnx
@@ -57,8 +58,7 @@ def import_(
     from mirl.network.checkpoint import import_checkpoint
     from mirl.ticket import write_ticket
 
-    if out.suffix != ".mirl":
-        raise MirlError(f"a ticket is a .mirl file, found {out}; name it {out.with_suffix('.mirl').name}")
+    _check_name(out, ".mirl", "a ticket")
     imported = import_checkpoint(checkpoint)
     write_ticket(imported.ticket, out, values)
     ticket = imported.ticket
@@ -85,3 +85,9 @@ def push(ticket: tyro.conf.Positional[str], repository: tyro.conf.Positional[str
     from mirl.ticket import find_ticket
 
     print(push_ticket(find_ticket(ticket), repository, private))
+
+
+def _check_name(out: Path, suffix: str, what: str) -> None:
+    """Raise MirlError for an output that is not named as what it holds: programs go by names, and it may be the input."""
+    if out.suffix != suffix:
+        raise MirlError(f"{what} is a {suffix} file, found {out}; name it {out.stem or 'ticket'}{suffix}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirl.data.overlap import Overlap, clean_files, find_overlap
+from mirl.data.overlap import Overlap, clean_files, find_overlap, thumbnail_of
 from mirl.data.pairs import INPUT_SUFFIXES, KINDS, PairSet, Problem, decode_problems, header_size, survey
 from mirl.degrade.tasks import TASKS
 
@@ -49,8 +49,8 @@ def check_data(root: Path, against: Path | None = None) -> CheckReport:
     bad = {problem.path for problem in problems}
     overlaps: list[Overlap] = []
     if against is not None:
-        ours = [path for path in clean_files(sets) if path not in bad]
-        overlaps = find_overlap(ours, clean_files(survey(against, ALL_KINDS)[0]))
+        ours = {path: thumbnail_of(path) for path in clean_files(sets) if path not in bad}
+        overlaps = find_overlap(ours, {path: thumbnail_of(path) for path in clean_files(survey(against, ALL_KINDS)[0])})
     files = {path for one in sets for pair in one.pairs for path in (pair.clean, pair.degraded) if path} - bad
     return CheckReport(tuple(map(_summary, sets)), len(files), tuple(problems), tuple(overlaps))
 

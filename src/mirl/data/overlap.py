@@ -5,7 +5,7 @@ different scenes of BSD365, Rain100L, CBSD68, Kodak24 and RESIDE are 13.8 apart.
 strongly cropped copy is not found.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,15 +40,15 @@ def clean_files(sets: Iterable[PairSet]) -> list[Path]:
     return list(dict.fromkeys(pair.clean for one in sets for pair in one.pairs))
 
 
-def find_overlap(first: Sequence[Path], second: Sequence[Path], threshold: float = SAME_BELOW) -> list[Overlap]:
-    """Return for each photo of `first` its nearest one in `second`, where closer than `threshold`.
-
-    Raises MirlError for a file that cannot be decoded.
-    """
-    ours, theirs = [np.stack([thumbnail_of(p) for p in files]) if files else _none() for files in (first, second)]
+def find_overlap(
+    first: Mapping[Path, np.ndarray], second: Mapping[Path, np.ndarray], threshold: float = SAME_BELOW
+) -> list[Overlap]:
+    """Return for each photo of `first` its nearest one in `second`, where closer than `threshold`; thumbnails by path."""
+    ours, theirs = [np.stack(list(photos.values())) if photos else _none() for photos in (first, second)]
     places, differences = nearest(ours, theirs, threshold)
+    names = list(second)
     return [
-        Overlap(path, second[place], float(difference))
+        Overlap(path, names[place], float(difference))
         for path, place, difference in zip(first, places, differences, strict=True)
         if place >= 0
     ]

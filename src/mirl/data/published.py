@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mirl.data.overlap import find_overlap
+import numpy as np
+
+from mirl.data.overlap import find_overlap, thumbnail_of
 from mirl.data.pairs import INPUT_SUFFIXES, PairSet, Problem, survey
 from mirl.errors import MirlError
 from mirl.files import make_folder
@@ -137,8 +139,8 @@ class PaperReport:
 def check_published(root: Path) -> PaperReport:
     """Look for the published sets in `root`, in MIR-L's layout, and compare clean training photos with the test sets.
 
-    Files are counted by their headers; of a scene with many hazes one clean photo is compared. Raises MirlError when `root`
-    is no folder, and for a photo that cannot be decoded.
+    Files are counted by their headers; of a scene with many hazes one clean photo is decoded and compared, and where it is
+    damaged, nothing of it counts. Raises MirlError when `root` is no folder.
     """
     if not root.is_dir():
         raise MirlError(f"{root} does not exist or is no folder; expected a data folder with train and test")
@@ -154,15 +156,18 @@ def check_published(root: Path) -> PaperReport:
     sets_of = {
         one.place: there.get(one.place) or there.get(f"{one.side}/{one.kind}/{one.also}") or empty for one in PUBLISHED
     }
-    scenes = {place: _scenes(one) for place, one in sets_of.items()}
+    scenes = {place: _decoded(_scenes(one), problems) for place, one in sets_of.items()}
+    bad = {problem.path for problem in problems}
     doubled = []
     tests = {path: one.place for one in PUBLISHED if one.side == "test" for path in scenes[one.place]}
+    tested = {path: thumbnail for one in PUBLISHED if one.side == "test" for path, thumbnail in scenes[one.place].items()}
     for train in (one.place for one in PUBLISHED if one.side == "train"):
-        shared = find_overlap(list(tests), scenes[train])
+        shared = find_overlap(tested, scenes[train])
         for test in dict.fromkeys(tests[both.first] for both in shared):
             own = [both for both in shared if tests[both.first] == test]
             doubled.append(Doubled(train, test, len(own), (own[0].second, own[0].first)))
-    return PaperReport({place: len(one.pairs) for place, one in sets_of.items()}, tuple(problems), tuple(doubled))
+    found = {place: sum(pair.clean not in bad for pair in one.pairs) for place, one in sets_of.items()}
+    return PaperReport(found, tuple(problems), tuple(doubled))
 
 
 def link_published(downloads: Path, root: Path) -> dict[str, int]:
@@ -189,6 +194,17 @@ def _scenes(one: PairSet) -> list[Path]:
     for pair in one.pairs:
         scenes.setdefault(pair.name.partition("_")[0] if one.kind == "dehaze" else pair.name, pair.clean)
     return list(scenes.values())
+
+
+def _decoded(photos: Sequence[Path], problems: list[Problem]) -> dict[Path, np.ndarray]:
+    """The thumbnails of photos; those that cannot be decoded become problems."""
+    thumbnails = {}
+    for path in photos:
+        try:
+            thumbnails[path] = thumbnail_of(path)
+        except MirlError:
+            problems.append(Problem(path, "cannot be decoded"))
+    return thumbnails
 
 
 def _files(downloads: Path, without: Path) -> list[Path]:

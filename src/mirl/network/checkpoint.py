@@ -79,14 +79,12 @@ def _safe(path: Path) -> dict[str, Any]:
 def _unpickled(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     import torch
 
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise MirlError("its tensors are compressed, as torch.save never does; expected a file of torch.save")
+    sizes = _stored_sizes(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about its own old formats
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # Mapped, no tensor can reach beyond the file: torch takes a tensor's size from the pickle, not from its entry.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=sizes is not None)
     except Exception as error:  # torch names no class for the many ways in which a file is none of its own
         raise _refusal(error) from error
     if not isinstance(content, Mapping):
@@ -96,8 +94,40 @@ def _unpickled(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         keys = ", ".join(map(str, list(content)[:5])) or "nothing"
         raise MirlError(f"no state dict: found {keys:.120}; expected names and tensors, or a Lightning checkpoint with them")
+    for name, value in tensors.items():
+        if sizes is not None and _is_plain(value) and (size := value.untyped_storage().nbytes()) not in sizes:
+            raise MirlError(f"{name:.80} claims {size} bytes, which no entry of the file has; fetch the file again")
     progress = {key: content[key] for key in ("epoch", "global_step") if type(content.get(key)) is int}
     return tensors, progress if state is not content else {}
+
+
+def _stored_sizes(path: Path) -> set[int] | None:
+    """Return the sizes of the entries of a zip file, None for the older format of torch.save.
+
+    Raises MirlError for one that torch.save does not write: compressed, or with entries that share their bytes, so that a
+    small file asks for much memory.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # as torch tells the two apart
+            return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # zipfile too has no class for all the ways in which a file is none of its own
+        raise _refusal(error) from error
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise MirlError("its tensors are compressed, as torch.save never does; expected a file of torch.save")
+    claimed, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if claimed > size:
+        raise MirlError(f"its entries claim {claimed} bytes, more than the {size} of the file; expected one of torch.save")
+    return {entry.file_size for entry in entries}
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Whether a tensor of torch is in memory, value by value."""
+    import torch
+
+    return bool(tensor.layout == torch.strided and tensor.device.type == "cpu")
 
 
 def _refusal(error: Exception) -> MirlError:
@@ -112,11 +142,9 @@ def _refusal(error: Exception) -> MirlError:
 
 
 def _array(name: str, value: Any) -> NDArray[np.float32]:
-    """Return a tensor of torch as a float32 array."""
-    import torch
-
-    if value.layout != torch.strided or value.device.type != "cpu" or not value.is_floating_point():
+    """Return a tensor of torch as a float32 array of its own, whatever becomes of the file."""
+    if not _is_plain(value) or not value.is_floating_point():
         kind = f"{value.dtype}, {value.layout}, on {value.device}"
         raise MirlError(f"{name:.80} is {kind}; expected floating point numbers, plainly stored")
-    array: NDArray[np.float32] = value.detach().float().numpy()
+    array: NDArray[np.float32] = value.detach().float().numpy().copy()
     return array
