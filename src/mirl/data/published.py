@@ -157,7 +157,7 @@ def check_published(root: Path) -> PaperReport:
         one.place: there.get(one.place) or there.get(f"{one.side}/{one.kind}/{one.also}") or empty for one in PUBLISHED
     }
     scenes = {place: _decoded(_scenes(one), problems) for place, one in sets_of.items()}
-    bad = {problem.path for problem in problems}
+    damaged = {problem.path for problem in problems}
     doubled = []
     tests = {path: one.place for one in PUBLISHED if one.side == "test" for path in scenes[one.place]}
     tested = {path: thumbnail for one in PUBLISHED if one.side == "test" for path, thumbnail in scenes[one.place].items()}
@@ -166,7 +166,7 @@ def check_published(root: Path) -> PaperReport:
         for test in dict.fromkeys(tests[both.first] for both in shared):
             own = [both for both in shared if tests[both.first] == test]
             doubled.append(Doubled(train, test, len(own), (own[0].second, own[0].first)))
-    found = {place: sum(pair.clean not in bad for pair in one.pairs) for place, one in sets_of.items()}
+    found = {place: sum(pair.clean not in damaged for pair in one.pairs) for place, one in sets_of.items()}
     return PaperReport(found, tuple(problems), tuple(doubled))
 
 
