@@ -110,7 +110,7 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_before_anything_is_w
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
-def test_a_run_of_two_processes_goes_on_with_one_level_a_job_and_with_one_process(runs: tuple[Path, Path], tmp_path: Path):
+def test_a_run_of_two_processes_goes_on_with_one_level_a_job_and_with_one_process(tmp_path: Path):
     words = [*SEARCH, "--data", str(mini_data()), "--out", str(tmp_path / "run"), "--levels-now", "1"]
     assert "level 0 of 2 has ended" in ran(under_torchrun(2, *words))
     assert not RunFolder(tmp_path / "run").level(1).path.exists()
