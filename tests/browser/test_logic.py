@@ -53,7 +53,7 @@ def test_logic_of_queue_names_and_headers(tmp_path):
     environment = os.environ | {"CASES": str(tmp_path / "cases.json")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "# pass 7" in done.stdout or "ℹ pass 7" in done.stdout
+    assert "# pass 10" in done.stdout or "ℹ pass 10" in done.stdout
 
 
 def test_page_names_only_its_own_files_and_obeys_the_policy():
