@@ -101,6 +101,8 @@ class TrainConfig:
             raise MirlError(f"ema_decay and clean_share must lie in [0, 1), found {self.ema_decay}, {self.clean_share}")
         if not 0 <= self.warmup_steps <= self.steps:
             raise MirlError(f"warmup_steps must lie between 0 and steps, found {self.warmup_steps} of {self.steps}")
+        if not self.clip_norm >= 0:
+            raise MirlError(f"--clip-norm must be at least 0, which clips nothing, found {self.clip_norm}")
         if self.epochs < 0 or not 0 <= self.real_share <= 1:
             raise MirlError(
                 f"expected epochs of at least 0 and a real_share in [0, 1], found {self.epochs} and {self.real_share}"

@@ -157,8 +157,6 @@ def _recipe(name: str, options: dict[str, Any]) -> Recipe:
         wanted = {**{n: n for n in names}, **renamed}
         return {to: options[n] for n, to in wanted.items() if options[n] is not None}
 
-    if options["clip_norm"] is not None and not options["clip_norm"] >= 0:
-        raise MirlError(f"--clip-norm must be at least 0, which clips nothing, found {options['clip_norm']}")
     train = given("batch", "patch", "learning_rate", "minimum_learning_rate", "clip_norm", "optimizer", "epochs",
                   "real_share", "precision", "compile")  # fmt: skip
     choices = given("keep", "fraction", "scope", "score", "normalise", "min_layer_density", "prunable", "reset",
