@@ -52,7 +52,9 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("dense", 0, "total"),
 )
 PICTURED = ("denoise25", "derain", "dehaze")
-# Earlier recipes, kept because their runs tell what was tried: raw magnitude from the initial values, and that with AdamW.
+# Earlier recipes, kept because their runs tell what was tried: less rain and fewer updates; raw magnitude from the initial
+# values; that with AdamW.
+BRIEF = replace(small(), train=replace(small().train, steps=5000), tasks=three_tasks(1.5, 2.5))
 BY_MAGNITUDE = replace(
     small(),
     train=replace(small().train, steps=3000, precision="bf16-mixed"),
@@ -100,6 +102,7 @@ def steps(places: Places) -> Iterator[Step]:
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
+    yield from run_steps(places, "brief", BRIEF, ())
     yield from run_steps(places, "magnitude", BY_MAGNITUDE, ())
     yield from run_steps(places, "short", SHORT, ())
 
