@@ -182,13 +182,13 @@ def test_without_the_native_engine_auto_falls_back_with_one_warning(mini_ticket,
     assert len(told) == 1
     assert str(told[0].message) == (
         f"the native engine was not built, so the slower {fallback} restores; "
-        "install mirl where there is a C compiler (gcc or clang)"
+        "install mirl where there are a C compiler (gcc or clang) and Python's headers (python3-dev)"
     )
     assert open_backend(ticket) is backend  # opened once, told once
 
 
 def test_asking_for_the_native_engine_that_was_not_built_is_an_error(mini_ticket, native_not_built):
-    with pytest.raises(MirlError, match=r"native backend needs .*_native.*: install mirl where there is a C compiler"):
+    with pytest.raises(MirlError, match=r"native backend needs .*_native.*: install mirl where there are a C compiler"):
         open_backend(clone(mini_ticket), "native")
 
 
