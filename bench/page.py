@@ -2,10 +2,10 @@
 
     python bench/page.py [--runs 7] [--json results/page.json]
 
-The ticket of the package, small; a rainy PNG of 481x321 pixels; the
-service and headless Chromium on one machine with loopback between them. `seconds_cold`: from opening the page to "Restored",
-with all downloads. `seconds_next`: the same photograph once more in the same page. `levels` is the largest difference, in
-1/255, of the saved PNG from what `mirl.restore` gives.
+The ticket of the package, small; a rainy PNG of 481x321 pixels; the service and headless Chromium on one machine with
+loopback between them. `seconds_cold`: from opening the page to "Restored", with all downloads. `seconds_next`: the same
+photograph once more in the same page. `levels` is the largest difference, in 1/255, of the saved PNG from what
+`mirl.restore` gives.
 """
 
 import argparse

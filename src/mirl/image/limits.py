@@ -23,6 +23,7 @@ _MOST_SCANS = (
 )
 _MOST_FILL = 65_536  # bytes of a JPEG that belong to no segment before its first scan; Pillow steps through them one by one
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of JPEG, those that stand alone left out
+_SCAN, _END = 0xDA, 0xD9
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _STARTS = {
     b"GIF8": "a GIF",
@@ -117,23 +118,18 @@ def describe_unknown(start: bytes) -> tuple[Reason, str]:
 
 
 def _check_scans(content: bytes, name: str) -> None:
-    """Walk the segments of a JPEG to its end, or to the scan that is one too many."""
-    scans, at, fill = 0, 2, 0
-    while marker := _MARKER.search(content, at):
-        fill += 0 if scans else marker.start() - at
-        at, kind = marker.end(), marker[0][-1]
-        if kind == 0xD9 or fill > _MOST_FILL:
-            break
-        scans += kind == 0xDA
-        if scans > _MOST_SCANS:
-            raise ImageError(
-                "damaged", f"{name} is damaged or made to waste time (over {_MOST_SCANS} scans); export it again"
-            )
-        at += int.from_bytes(content[at : at + 2], "big")
-    else:
-        fill += 0 if scans else max(0, len(content) - at)
-    if fill > _MOST_FILL:
-        raise ImageError("damaged", f"{name} is damaged or made to waste time ({fill} bytes of filling); export it again")
+    """Walk the segments of a JPEG to its end, or to the scan or the byte of filling that is one too many."""
+    scans, at, fill, kind = 0, 2, 0, 0
+    while kind != _END and at < len(content):
+        marker = _MARKER.search(content, at)
+        begin, end = marker.span() if marker else (len(content), len(content))
+        kind = marker[0][-1] if marker else _END
+        fill += 0 if scans else begin - at
+        scans += kind == _SCAN
+        if scans > _MOST_SCANS or fill > _MOST_FILL:
+            waste = f"over {_MOST_SCANS} scans" if scans > _MOST_SCANS else f"{fill} bytes of filling"
+            raise ImageError("damaged", f"{name} is damaged or made to waste time ({waste}); export it again")
+        at = end + int.from_bytes(content[end : end + 2], "big")
 
 
 def _check_megapixels(width: int, height: int, frames: int, name: str, max_megapixels: float) -> None:

@@ -41,17 +41,14 @@ def mixes_channels(name: str, parameter: Tensor) -> bool:
 class Muon(torch.optim.AdamW):
     """Muon for what `mixes_channels`, AdamW for the rest; state keys as AdamW's, `exp_avg` being Muon's momentum.
 
-    `rates` are the factors of `mirl.lottery.rates`: each group's "factor", which whoever sets "lr" multiplies in.
+    `factors` are those of `mirl.lottery.rates`: each group's "factor", which whoever sets "lr" multiplies in.
     """
 
-    def __init__(self, network: nn.Module, lr: float, weight_decay: float, rates: Mapping[str, float] | None = None):
-        groups = [
-            group | {"matrices": matrices}
-            for matrices in (True, False)
-            for group in grouped(
-                [(n, p) for n, p in network.named_parameters() if mixes_channels(n, p) == matrices], lr, rates
-            )
-        ]
+    def __init__(self, network: nn.Module, lr: float, weight_decay: float, factors: Mapping[str, float] | None = None):
+        groups: list[dict[str, Any]] = []
+        for matrices in (True, False):
+            named = [(n, p) for n, p in network.named_parameters() if mixes_channels(n, p) == matrices]
+            groups += [group | {"matrices": matrices} for group in grouped(named, lr, factors)]
         super().__init__(groups, lr=lr, weight_decay=weight_decay, foreach=True)
 
     @torch.no_grad()

@@ -124,11 +124,10 @@ def scores(
     "lamp": w^2 over the sum of the squares of its tensor that are not smaller (Lee et al. 2021, arXiv 2010.07611): what
     pruning the weight costs its layer, with all smaller ones gone. It asks no scale, and empties no layer.
     """
+    if prune.score == "lamp":
+        return {p.name: _lamp(weights[p.name]) for p in prunable_parameters(network, prune)}
     result = {}
     for p in prunable_parameters(network, prune):
-        if prune.score == "lamp":
-            result[p.name] = _lamp(weights[p.name])
-            continue
         score = np.abs(weights[p.name]) / np.float32(scales[p.name])
         if prune.score == "macs":
             score = score / np.float32(math.sqrt(max(p.uses_per_pixel, 1 / 64)))

@@ -93,15 +93,11 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 def make_optimizer(network: PromptIR, recipe: Recipe, masks: Masks) -> torch.optim.Optimizer:
     """AdamW as in the paper, or Muon for the matrices; tensors that `masks` thin learn at the recipe's rates for them."""
-    rate, decay, factors = (
-        recipe.train.learning_rate,
-        recipe.train.weight_decay,
-        rate_factors(masks, recipe.prune.rate_exponent),
-    )
-    if recipe.train.optimizer == "muon":
-        return Muon(network, rate, decay, factors)
-    groups = grouped(network.named_parameters(), rate, factors)
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, foreach=True)
+    config, factors = recipe.train, rate_factors(masks, recipe.prune.rate_exponent)
+    if config.optimizer == "muon":
+        return Muon(network, config.learning_rate, config.weight_decay, factors)
+    groups = grouped(network.named_parameters(), config.learning_rate, factors)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
 
 
 @dataclass(frozen=True)

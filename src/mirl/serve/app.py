@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from mirl.errors import MirlError
+from mirl.errors import MirlError, OutOfMemory
 from mirl.serve.body import discard, read_upload
 from mirl.serve.guard import Guard
 from mirl.serve.openapi import RESTORE
@@ -244,7 +244,7 @@ def _add_errors(app: FastAPI, settings: Settings) -> None:
 
     @app.exception_handler(MemoryError)
     async def on_memory(request: Request, error: MemoryError) -> Response:
-        return await refuse(request, Refusal(503, "memory", "not enough memory just now; try again", retry_after=5))
+        return await refuse(request, refusal_of(OutOfMemory()))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:

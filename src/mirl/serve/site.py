@@ -2,7 +2,8 @@
 
 The service answers exactly `files()`, beside GET /v1/tickets, GET /v1/tickets/NAME.mirl and POST /v1/restore. All addresses
 in the page are relative, so it works below any path. Two tags in its head say where tickets are listed and whether a server
-restores; `write` changes them to those of a page without a server, whose list is the file v1/tickets.json.
+restores; `write` changes them to those of a page without a server, whose list is the file v1/tickets.json, and adds the
+policy that the service says in a header.
 """
 
 import json
@@ -21,16 +22,16 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
 }
-_SERVED = (b'name="mirl-tickets" content="v1/tickets"', b'name="mirl-restore" content="v1/restore"')
-_STATIC = (b'name="mirl-tickets" content="v1/tickets.json"', b'name="mirl-restore" content=""')
-
 # What the page may load and run; the service says it in a header, the static page in itself.
 POLICY = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob:; worker-src 'self'; style-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'none'"
 )
-_HEAD = b'<meta charset="utf-8">\n'
-_POLICY_TAG = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'.encode()
+_STATIC = {  # what the served page says -> what the static one does
+    '<meta charset="utf-8">': f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+    'name="mirl-tickets" content="v1/tickets"': 'name="mirl-tickets" content="v1/tickets.json"',
+    'name="mirl-restore" content="v1/restore"': 'name="mirl-restore" content=""',
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def files() -> dict[str, SiteFile]:
 def write(folder: Path, offers: Sequence[Offer]) -> list[Path]:
     """Write the page and the tickets as static files, older ones being replaced, and return them. Raises MirlError."""
     content = {path.lstrip("/") or "index.html": file.content for path, file in files().items()}
-    for served, static in (*zip(_SERVED, _STATIC, strict=True), (_HEAD, _HEAD + _POLICY_TAG)):
-        content["index.html"] = content["index.html"].replace(served, static)
+    for served, static in _STATIC.items():
+        content["index.html"] = content["index.html"].replace(served.encode(), static.encode())
     content["v1/tickets.json"] = json.dumps(Shelf(offers).listing(), indent=1).encode()
     content |= {f"v1/tickets/{offer.name}.mirl": offer.content for offer in offers}
     make_folder(folder / "v1" / "tickets")
