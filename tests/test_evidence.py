@@ -36,7 +36,7 @@ def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     late = replace(thin, rewind_step=1)
     monkeypatch.setattr(evidence, "PILOTS", {"first": pilot, "thin": thin, "late": late})
     monkeypatch.setattr(evidence, "BASE", "first")
-    monkeypatch.setattr(evidence, "BRIEF", replace(mini_recipe, seed=4))
+    monkeypatch.setattr(evidence, "RAIN", replace(mini_recipe, seed=4))
     monkeypatch.setattr(evidence, "BY_MAGNITUDE", replace(mini_recipe, seed=5))
     monkeypatch.setattr(evidence, "SHORT", replace(mini_recipe, seed=6))
     monkeypatch.setattr(evidence, "ROUNDS", 1)
@@ -67,9 +67,9 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
         ("small", len(evidence.CONTROLS)),
         ("small-start", 1),
         ("small-web", 0),
+        ("small-rain", 1),
         ("small-macs", 0),
         ("small-seed1", 1),
-        ("brief", 0),
         ("magnitude", 0),
         ("short", 0),
     ):
@@ -108,7 +108,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     assert all(file.stat().st_size for file in files)
     text = page.read_text()
     for name, controls in (
-        ("small", 6), ("small-start", 1), ("small-web", 0), ("small-macs", 0), ("small-seed1", 1), ("brief", 0),
+        ("small", 6), ("small-start", 1), ("small-web", 0), ("small-rain", 1), ("small-macs", 0), ("small-seed1", 1),
         ("magnitude", 0), ("short", 0),
     ):  # fmt: skip
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]

@@ -163,14 +163,11 @@ static block_plan pack_block(packer *p, const stage_shape *s) {
   if (!p->memory.failed) pack_feed_forward(p, &b.feed_forward, s);
   const attention_plan *a = &b.attention;
   most(&all->channels, s->channels);
-  most(&all->window, a->qkv.rows);
-  most(&all->window, s->channels + 2 * b.feed_forward.pairs);
   most(&all->hidden, b.feed_forward.pairs);
   most(&all->key_rows, a->key_rows);
   most(&all->queries, a->queries);
   most(&all->values, a->values);
   most(&all->outputs, a->outputs);
-  most(&all->gram, a->gram_size);
   return b;
 }
 

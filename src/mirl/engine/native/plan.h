@@ -113,7 +113,7 @@ typedef struct {
   const int32_t *tile;     /* 0, STRIDE, 2 STRIDE, ...: where channels lie in a tile */
   size_t statistics;       /* floats in all */
   /* the most that any layer needs, for scratch */
-  int32_t channels, window, hidden, key_rows, queries, values, outputs, gram, conv_inputs, conv_outputs, panel_floats;
+  int32_t channels, hidden, key_rows, queries, values, outputs, conv_inputs, conv_outputs;
 } plan;
 
 /* One instruction set's functions. */

@@ -12,7 +12,7 @@ static inline void wait_for_all(barrier *b) { (void)b; }
 #else
 #include <pthread.h>
 
-#define SPINS 4000 /* some 20 microseconds: passes of small images end at nearly the same time */
+#define SPINS 100000 /* a fraction of a millisecond: passes of small images end at nearly the same time, waking a thread costs more */
 
 typedef struct {
   pthread_mutex_t mutex;
