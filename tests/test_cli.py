@@ -231,6 +231,7 @@ def test_verify_says_ok_and_writes_its_audit(found: Path, tmp_path: Path, capsys
     assert audit["ok"] is True
     assert {"level", "density", "rewound", "nested", "zeros_exact"} <= set(audit["levels"][0])
     assert run("verify", found / "ticket.mirl") == 0
+    assert run("verify", "small") == 0
 
 
 def test_a_failed_audit_names_the_tensor_and_fails(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -301,6 +302,7 @@ def test_bad_searches_are_one_line(found: Path, tmp_path: Path, capsys: pytest.C
     assert "cannot write" in fails(capsys, "verify", found, "--json", "/proc/none/a.json")
     assert "has not ended" in fails(capsys, "control", half(tmp_path), "--kind", "reinit")
     assert "recipe.json is missing" in fails(capsys, "verify", tmp_path)
+    assert "no run folder, and there is no ticket" in fails(capsys, "verify", tmp_path / "none")
     assert "recipe.json" in fails(capsys, "report", tmp_path, "-o", tmp_path / "x.html")
 
 
@@ -380,6 +382,19 @@ def test_bad_restores_are_one_line(ticket: Path, photo: Path, tmp_path: Path, ca
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no photos in" in fails(capsys, "restore", empty, "-o", tmp_path / "o", *base)
+
+
+@pytest.mark.parametrize("options", [(), ("--engine", "pool", "--workers", "1")])
+def test_pictures_of_formats_that_are_not_read_are_named(
+    ticket: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+):
+    album = tmp_path / "album"
+    album.mkdir()
+    (album / "a.png").write_bytes(photo.read_bytes())
+    for name in ("IMG_1.HEIC", "b.gif", "notes.txt", ".hidden.gif"):
+        (album / name).touch()
+    assert run("restore", album, "-o", tmp_path / "out", "--ticket", ticket, *options) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "mirl: left out, of no format that is read here: IMG_1.HEIC, b.gif"
 
 
 def test_a_bad_photo_among_good_ones_is_named_and_the_others_are_done(

@@ -153,6 +153,8 @@ def test_the_verdict_follows_from_the_scores():
     assert "beats its dense network: +0.50 dB" in verdict(run, levels)
     assert "loses to its dense network: -11.00 dB" in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
     assert "Worse than left alone: noise 15, noise 25" in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
+    assert "web (on which it was not trained)." in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
+    assert "Nothing is worse than left alone" in verdict(run, levels)
     assert "it is a winning ticket" in verdict(run, [*levels, scored("reinit", 0.1, 29.0)])
     assert "not shown to be a winning ticket" in verdict(
         run, [*levels, scored("reinit", 0.1, 29.0), scored("oneshot", 0.1, 31.0)]

@@ -256,8 +256,19 @@ def test_forms_without_a_readable_image_are_refused():
 
     for answer in talk(conversation):
         refused(answer, 400, "form")
-    urlencoded = talk(lambda client: client.post("/v1/restore", data={"image": "x"}))
-    refused(urlencoded, 415, "media_type")
+    refused(talk(lambda client: client.post("/v1/restore", data={"image": "x"})), 415, "image_format")
+
+
+def test_a_raw_body_is_one_whatever_its_declared_type():
+    """curl --data-binary says that every body is a form."""
+
+    async def conversation(client):
+        kinds = ("application/x-www-form-urlencoded", "application/octet-stream", "text/html", "")
+        return [await client.post("/v1/restore", content=encoded(), headers={"Content-Type": kind}) for kind in kinds]
+
+    answers = talk(conversation)
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len({answer.content for answer in answers}) == 1
 
 
 class Gate:
@@ -416,7 +427,7 @@ def test_offers_need_at_least_one_ticket_and_distinct_sound_names(tmp_path):
     for files, words in (
         ([tmp_path / "a" / "x.mirl", tmp_path / "b" / "x.mirl"], "two tickets are called x"),
         ([tmp_path / "a" / "two words.mirl"], "part of an address"),
-        ([tmp_path / "none.mirl"], "cannot read the ticket"),
+        ([tmp_path / "none.mirl"], "no ticket"),
         ([Path(__file__)], "not a ticket"),
     ):
         with pytest.raises(mirl.errors.MirlError, match=words):

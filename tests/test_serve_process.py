@@ -151,6 +151,7 @@ def test_the_examples_restore_a_photo(running, tmp_path):
         target = tmp_path / f"{number}.png"
         subprocess.run([*words, source, target, address], check=True, cwd=ROOT)
         assert target.read_bytes() == expected
+        assert target.stat().st_mode == source.stat().st_mode, "who may read it is as ever, not mktemp's"
         (tmp_path / "bad.png").write_bytes(b"no photo")
         failed = subprocess.run([*words, tmp_path / "bad.png", target, address], cwd=ROOT, capture_output=True, text=True)
         assert failed.returncode == 1

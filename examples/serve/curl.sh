@@ -10,4 +10,5 @@ if ! curl --fail-with-body --silent --show-error --retry 5 --data-binary "@$phot
     cat -- "$answer" >&2
     exit 1
 fi
+chmod =rw -- "$answer" # as the umask says; mktemp's is for its owner alone
 mv -- "$answer" "$restored"

@@ -13,7 +13,7 @@ from mirl.cli import bench, data, evaluate, exchange, lottery, restore, search, 
 from mirl.errors import MirlError
 
 DESCRIPTION = (
-    "Restore photographs (rain, haze, noise, web damage) with small sparse networks, and find such networks. "
+    "Restore photographs (rain, haze, noise) with small sparse networks, and find such networks. "
     "Exit code 0: done; 1: failed, with one line on stderr; 2: wrong command. --version says which this is; --debug shows "
     "the traceback of an error."
 )

@@ -68,13 +68,21 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
     """Audit a run folder or a ticket from its files: rewinds by hash, nested masks, exact zeros, counts.
 
     Args:
-        target: Run folder, .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
+        target: Run folder, .mirl file, name of a shipped ticket, or hf:owner/name[@revision] of the Hugging Face hub.
         json: Write the audit to this file.
     """
-    from mirl.hub import fetch, is_hub_name
+    from mirl.hub import is_hub_name
     from mirl.lottery.verify import verify as audit_files
+    from mirl.ticket import find_ticket
 
-    audit = audit_files(fetch(target) if is_hub_name(target) else target)
+    if target.exists() or is_hub_name(target):
+        found = target if target.exists() else find_ticket(target)
+    else:
+        try:
+            found = find_ticket(target)
+        except MirlError as error:
+            raise MirlError(f"{target} is no run folder, and there is {error}") from error
+    audit = audit_files(found)
     if json is not None:
         write_json(json, audit.to_json())
     checks = ("rewound", "nested", "counts_exact", "zeros_exact", "hashes_match")
@@ -123,7 +131,10 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
     table.add_row("size", f"{figures['bytes']:,} bytes; dense float32 {figures['dense_bytes']:,}")
     table.add_row("tasks", escape(", ".join(figures["tasks"])) or "not stated")
     for key, value in loaded.provenance.items():
-        if key not in ("recipe", "tasks"):
+        if key == "scores":
+            for task, score in value.items():
+                table.add_row(escape(f"validation, {task}"), escape(_psnr(score)))
+        elif key not in ("recipe", "tasks"):
             table.add_row(escape(key), escape(str(value)))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
@@ -138,6 +149,14 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
                 f"{row['density']:.2%}",
             )
         console.print(rows)
+
+
+def _psnr(score: Any) -> str:
+    """Return the PSNR of degraded and restored images, or what a ticket of others has in its place."""
+    match score:
+        case {"input_psnr": float(before), "psnr": float(after)}:
+            return f"{before:.2f} to {after:.2f} dB"
+    return str(score)
 
 
 def _engine_figures(ticket: "Ticket") -> dict[str, Any]:

@@ -36,7 +36,7 @@ def restore(
 
     A single photo and an output with an image suffix make that file; otherwise the output is a folder. - is stdin or stdout.
     For very many photos: worker processes or Ray (--engine), folders of object stores (any URL of fsspec), and a manifest of
-    what became of each photo. The same command goes on after a stop, and skips what is done.
+    what became of each photo; with a manifest the same command goes on after a stop, and skips what is done.
 
     Args:
         inputs: Photos or folders of photos; URLs such as s3://bucket/in.
@@ -96,8 +96,21 @@ def _restore_here(
             print(path)
     for path, message in result.failed:
         print(f"mirl: {message}" if str(path) in message else f"mirl: {path}: {message}", file=sys.stderr)
+    _say_left_out(inputs, out, recursive)
     if result.failed:
         raise MirlError(f"{len(result.failed)} of {len(result.failed) + len(result.done)} photos were not restored")
+
+
+def _say_left_out(inputs: tuple[str, ...], out: Path, recursive: bool) -> None:
+    """Name the pictures in folders that nothing was tried with, or their owner would never know."""
+    from mirl.engine.photos import left_out
+    from mirl.scale.places import is_url
+
+    others = left_out([Path(place) for place in inputs if not is_url(place)], out, recursive)
+    if others:
+        names = ", ".join(path.name for path in others[:MOST_SHOWN])
+        more = f" and {len(others) - MOST_SHOWN} more" if len(others) > MOST_SHOWN else ""
+        print(f"mirl: left out, of no format that is read here: {names}{more}", file=sys.stderr)
 
 
 def _restore_many(
@@ -120,5 +133,6 @@ def _restore_many(
     bad = [record for record in result.records if record.reason]
     for record in bad[:MOST_SHOWN]:
         print(f"mirl: {record.input}: {record.reason}", file=sys.stderr)
+    _say_left_out(inputs, Path(out), recursive)
     if failed:
         raise MirlError(f"{failed} of {len(result.records)} photos were not restored; reasons are in {result.manifest}")

@@ -14,7 +14,7 @@ def serve(
     workers: int | None = None,
     threads: int = 1,
     queue: int = 16,
-    seconds: float = 60.0,
+    seconds: float = 120.0,
     max_megapixels: float = 24.0,
     max_megabytes: float = 32.0,
     static_only: Path | None = None,
@@ -22,7 +22,8 @@ def serve(
     """Serve the web page and the HTTP API; SIGTERM or Ctrl-C ends it once all that was begun is answered.
 
     Args:
-        ticket: A .mirl file or hf:owner/name to offer beside the shipped tickets; repeatable, the first is the default.
+        ticket: A .mirl file, hf:owner/name or the name of a shipped ticket; repeatable, the first is the default. The
+            shipped ones are always on offer.
         host: Address to listen on; 0.0.0.0 is every one of this machine.
         port: Port to listen on; 0 takes a free one and prints it.
         backend: What runs the network, as in mirl restore.

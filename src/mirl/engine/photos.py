@@ -14,6 +14,7 @@ from mirl.image import (
     FORMATS,
     KEEP,
     MAX_MEGAPIXELS,
+    OTHER_PICTURES,
     SUFFIXES,
     check_format,
     check_quality,
@@ -209,13 +210,24 @@ def _stream_job(inputs: Sequence[Path], output: Path) -> Job:
     return Job(source, output)
 
 
+def left_out(inputs: Sequence[Path], output: Path, recursive: bool = False) -> list[Path]:
+    """Return the pictures in the folders among `inputs` that have the suffix of a format not read here, such as .heic."""
+    folders = [path for path in inputs if path != STREAM and path.is_dir()]
+    files = [path for folder in folders for path in _files_in(folder, output, recursive)]
+    return [path for path in files if path.suffix.lower() in OTHER_PICTURES]
+
+
 def _photos_in(folder: Path, output: Path, recursive: bool) -> list[Path]:
-    """Return the photos of a folder, sorted, without hidden ones and earlier output below it."""
+    return [path for path in _files_in(folder, output, recursive) if _is_photo(path)]
+
+
+def _files_in(folder: Path, output: Path, recursive: bool) -> list[Path]:
+    """Return the files of a folder, sorted, without hidden ones and earlier output below it."""
     found = []
     for root, folders, names in os.walk(folder, onerror=_raise):
         place = Path(root)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _same(place / name, output))
-        found += [place / name for name in names if not name.startswith(".") and _is_photo(place / name)]
+        found += [place / name for name in names if not name.startswith(".")]
         if not recursive:
             break
     return sorted(found)

@@ -128,9 +128,13 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     word = "matches" if abs(gain) < MATCH_DB else "beats" if gain > 0 else "loses to"
     text = f"**The ticket keeps {last.density:.2%} of all parameters and {word} its dense network: {gain:+.2f} dB**"
     by_task = ", ".join(f"{head} {last.psnr[c] - dense.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True))
-    text += f" mean PSNR over the three tasks of the test sets ({by_task})."
-    worse = [head for head, c in zip(HEADS, COLUMNS, strict=True) if c in _tasks(run) and last.psnr[c] < last.input_psnr[c]]
-    text += f" Worse than left alone: {', '.join(worse)}." if worse else " No task is worse than left alone."
+    text += f" mean PSNR over noise, rain and haze of the test sets ({by_task})."
+    worse = [
+        head + ("" if c in _tasks(run) else " (on which it was not trained)")
+        for head, c in zip(HEADS, COLUMNS, strict=True)
+        if c != "clean" and last.psnr[c] < last.input_psnr[c]
+    ]
+    text += f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
     controls = [each for each in scored if not each.place.startswith("level-") and each.place != "deeper"]
     equal = [each for each in controls if each.density <= last.density * 1.001]
     if equal:

@@ -19,6 +19,9 @@ FORMATS = {
     "BMP": (".bmp",),
 }
 SUFFIXES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
+OTHER_PICTURES = frozenset(
+    (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf")
+)  # suffixes of pictures that are not read
 KEEP = "keep"
 CHOICES = (KEEP, *(name.lower() for name in FORMATS))  # what a user may ask for, everywhere by these words
 _QUALITY = 95

@@ -39,7 +39,7 @@ class Settings:
 
     workers: int = 1
     queue: int = 16
-    seconds: float = 60.0
+    seconds: float = 120.0
     max_megapixels: float = 24.0
     max_megabytes: float = 32.0
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from mirl.engine.engine import Backend, open_backend
 from mirl.errors import MirlError
-from mirl.hub import fetch, is_hub_name, split_name
+from mirl.hub import is_hub_name, split_name
 from mirl.serve.refusal import Refusal
-from mirl.ticket import SHIPPED, Ticket, describe_ticket, read_ticket
+from mirl.ticket import SHIPPED, Ticket, describe_ticket, find_ticket, read_ticket
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIGURES = ("parameters", "nonzero", "density", "density_prunable", "density_macs", "bytes", "dense_bytes", "tasks")
@@ -60,7 +60,7 @@ class Shelf:
 
 
 def read_offers(files: Sequence[Path]) -> list[Offer]:
-    """Read the given tickets, files or `hf:owner/name`, then the shipped ones of other names. The first is the default.
+    """Read the given tickets, as `find_ticket` finds them, then the shipped ones of other names. The first is the default.
 
     Raises MirlError for a bad file, two of one name, a name that cannot stand in an address, or no ticket at all.
     """
@@ -69,7 +69,7 @@ def read_offers(files: Sequence[Path]) -> list[Offer]:
         name = split_name(path)[0].partition("/")[2] if is_hub_name(path) else path.stem
         if name in offers:
             raise MirlError(f"two tickets are called {name}; rename one of the files")
-        offers[name] = _read(fetch(path) if is_hub_name(path) else path, name)
+        offers[name] = _read(find_ticket(path), name)
     for path in sorted(SHIPPED.glob("*.mirl")):
         if path.stem not in offers:
             offers[path.stem] = _read(path, path.stem)
