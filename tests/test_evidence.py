@@ -104,6 +104,9 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     shutil.copy(Path(__file__).parents[1] / "results" / "peers.json", places.results.parent)
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{MARKS[0]}\nold figures\n{MARKS[1]}\nafter\n")
+    begun = places.results / "runs" / "begun"
+    begun.mkdir()
+    shutil.copy(places.results / "runs" / "small" / "recipe.json", begun)
     files = write_results(places.results, page, "the command", readme)
     assert all(file.stat().st_size for file in files)
     text = page.read_text()

@@ -38,7 +38,7 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
         raise MirlError(f"the results page is Markdown, found {page}; expected a name ending in .md")
     if readme is not None:
         _around_marks(readme)
-    found = sorted(path.parent for path in (folder / "runs").glob("*/recipe.json"))
+    found = sorted(path.parents[1] for path in (folder / "runs").glob("*/level-00/level.json"))  # not one just begun
     if not found:
         raise MirlError(f"{folder} holds no runs; expected FOLDER/runs/NAME as `make evidence` writes them")
     runs = sorted(read_runs(found), key=lambda run: run.label != "small")
