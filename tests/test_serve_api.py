@@ -144,7 +144,8 @@ def test_quality_sets_the_size_of_the_file(format):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"strength": "2"}, {"strength": "nan"}, {"strength": "x"}, {"format": "gif"}, {"format": "JPEG"}, {"quality": "0"},
+    [{"strength": "2"}, {"quality": "1_0"}, {"strength": "\uff11"}, {"strength": "nan"}, {"strength": "x"},
+     {"format": "gif"}, {"format": "JPEG"}, {"quality": "0"},
      {"quality": "101"}, {"quality": "50.5"}, {"quality": ""}, {"strenght": "1"}],
 )  # fmt: skip
 def test_a_wrong_parameter_is_refused(parameters):
@@ -177,7 +178,7 @@ def test_tickets_are_listed_sent_and_chosen_by_name():
 
 def test_every_answer_carries_safe_headers_and_the_page_is_served_as_it_is():
     async def conversation(client):
-        paths = ["/", "/app.js", "/healthz", "/metrics", "/v1/tickets", "/nothing", "/openapi.json", "/v1/tickets/none.mirl"]
+        paths = ["/", "/app.js", "/healthz", "/metrics", "/v1/tickets", "/nothing", "/healthz/", "/openapi.json", "/v1/tickets/none.mirl"]
         answers = {path: await client.get(path) for path in paths}
         answers["wrong method"] = await client.get("/v1/restore")
         answers["bad image"] = await client.post("/v1/restore", content=b"no image")
@@ -194,7 +195,7 @@ def test_every_answer_carries_safe_headers_and_the_page_is_served_as_it_is():
         assert "server" not in answer.headers
     assert (answers["/"].content, answers["/"].headers["content-type"]) == (b"<!doctype html>", "text/html; charset=utf-8")
     assert "/v1/restore" in answers["/openapi.json"].json()["paths"]
-    for path in ("/nothing", "/v1/tickets/none.mirl"):
+    for path in ("/nothing", "/healthz/", "/healthz/", "/v1/tickets/none.mirl"):
         refused(answers[path], 404, "not_found")
     refused(answers["wrong method"], 405, "method")
 

@@ -22,6 +22,7 @@ _MOST_SCANS = (
     100  # of a JPEG; encoders write about ten, and each takes time for the whole picture; libtiff has the same limit
 )
 _MOST_FILL = 65_536  # bytes of a JPEG that belong to no segment before its first scan; Pillow steps through them one by one
+_MOST_SEGMENTS = 5000  # of a JPEG; 32 MB in the largest ones are about 500, and Pillow reads them one by one
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of JPEG, those that stand alone left out
 _SCAN, _END = 0xDA, 0xD9
 _BITS_PER_SAMPLE = 258  # TIFF tag
@@ -111,6 +112,8 @@ def describe_unknown(start: bytes) -> tuple[Reason, str]:
         return "empty", "an empty file"
     if start[4:8] == b"ftyp":
         return "format", "a HEIC, AVIF or video file"
+    if start.startswith(b"RIFF") and start[8:12] not in (b"", b"WEBP"):
+        return "format", "a sound or video file"
     if re.search(rb"<svg|<\?xml", start):
         return "format", "an SVG or XML file"
     kind = next((kind for known, kind in _STARTS.items() if start.startswith(known)), "not an image of a known format")
@@ -118,16 +121,20 @@ def describe_unknown(start: bytes) -> tuple[Reason, str]:
 
 
 def _check_scans(content: bytes, name: str) -> None:
-    """Walk the segments of a JPEG to its end, or to the scan or the byte of filling that is one too many."""
-    scans, at, fill, kind = 0, 2, 0, 0
+    """Walk the segments of a JPEG to its end, or to the scan, the segment or the byte of filling that is one too many."""
+    segments, scans, at, fill, kind = 0, 0, 2, 0, 0
     while kind != _END and at < len(content):
         marker = _MARKER.search(content, at)
         begin, end = marker.span() if marker else (len(content), len(content))
         kind = marker[0][-1] if marker else _END
         fill += 0 if scans else begin - at
-        scans += kind == _SCAN
-        if scans > _MOST_SCANS or fill > _MOST_FILL:
-            waste = f"over {_MOST_SCANS} scans" if scans > _MOST_SCANS else f"{fill} bytes of filling"
+        segments, scans = segments + 1, scans + (kind == _SCAN)
+        counts = (
+            (scans, _MOST_SCANS, "scans"),
+            (segments, _MOST_SEGMENTS, "segments"),
+            (fill, _MOST_FILL, "bytes of filling"),
+        )
+        if waste := next((f"over {most} {what}" for count, most, what in counts if count > most), ""):
             raise ImageError("damaged", f"{name} is damaged or made to waste time ({waste}); export it again")
         at = end + int.from_bytes(content[end : end + 2], "big")
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from mirl.errors import MirlError
+from mirl.image.limits import ImageError
 
 Pixels = NDArray[np.float32]
 
@@ -61,14 +62,14 @@ def as_pixels(image: Any) -> tuple[Pixels, Callable[[Pixels], Any]]:
 def split(image: Image.Image, name: str) -> tuple[Pixels, Pixels | None, bool, int]:
     """Return pixels (h, w, 3), alpha (h, w) or None, whether the image is grey, and its bits (8 or 16).
 
-    Raises MirlError, naming the image, for a mode that has no faithful 8-bit RGB or 16-bit grey form.
+    Raises ImageError, naming the image, for a mode that has no faithful 8-bit RGB or 16-bit grey form.
     """
     mode = image.mode
     if mode.startswith("I;16") and "transparency" not in image.info:
         grey16 = _fractions(np.asarray(image).astype(np.uint16))
         return np.repeat(grey16[..., None], 3, axis=2), None, True, 16
     if mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "CMYK"):
-        raise MirlError(f"{name} has mode {mode}, which cannot be restored; convert it to 8-bit RGB or L first")
+        raise ImageError("bits", f"{name} has mode {mode}, which cannot be restored; convert it to 8-bit RGB or L first")
     grey, clear = mode in ("1", "L", "LA"), image.has_transparency_data
     if mode == "CMYK":
         image = _rgb_of_cmyk(image)

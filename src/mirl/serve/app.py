@@ -163,7 +163,7 @@ def create_app(shelf: Shelf, settings: Settings, site: Mapping[str, SiteFile]) -
             await asyncio.to_thread(service.pool.close)
 
     app = FastAPI(title="MIR-L", version=version("mirl"), docs_url=None, redoc_url=None, lifespan=lifespan,
-                  description="Restores photographs: rain, haze, noise.")  # fmt: skip
+                  redirect_slashes=False, description="Restores photographs: rain, haze, noise.")  # fmt: skip
     _add_api(app, service)
     _add_files(app, shelf, site)
     _add_errors(app, settings)

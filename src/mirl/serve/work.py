@@ -65,7 +65,7 @@ def restore_bytes(
 
 def _number(name: str, text: str, low: float, high: float) -> float:
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else math.nan  # Python reads more than the web writes
     except ValueError:
         value = math.nan
     if not low <= value <= high:
