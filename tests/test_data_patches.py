@@ -15,7 +15,8 @@ from mirl.data.patches import PatchStream, load_training_data, validation_exampl
 from mirl.data.store import ImageStore
 from mirl.degrade import haze
 from mirl.degrade.rounding import round_to_8_bits
-from mirl.degrade.tasks import TASKS, task_named
+from mirl.degrade.tasks import TASKS, Task, task_named
+from mirl.degrade.web import pass_through_web
 from mirl.errors import MirlError
 from mirl.image import read_pixels
 from mirl.recipe import THREE_TASKS, TaskShare
@@ -271,13 +272,23 @@ def test_a_damaged_depth_map_is_named(tmp_path):
         fields.HazeMaker(flat_store(), [tmp_path / "map.png"], 0)
 
 
+def test_a_degradation_of_ones_own_is_trained_and_validated_once_it_is_in_the_registry(monkeypatch):
+    monkeypatch.setitem(TASKS, "halve", Task("halve", "halve", lambda clean, rng: round_to_8_bits(clean / 2)))
+    stream = load_training_data(None, (TaskShare("halve"),), 16, 0, "cpu")
+    batch = stream.batch(0, 4)
+    assert torch.allclose(batch.degraded, batch.clean / 2, atol=1 / 255)
+    assert batch.clean.std() > 0.01
+    for example in validation_examples(None, ["halve"]):
+        assert np.allclose(example.degraded, example.clean / 2, atol=1 / 255)
+
+
 def test_the_web_bank_is_bounded_and_uses_every_photo_it_can(monkeypatch):
-    monkeypatch.setattr(fields, "WEB_BANK_MEGAPIXELS", 90 * 120 * 3 / 1e6)
-    assert len(list(fields.web_images(flat_store(2), 0))) == 3
-    assert len(list(fields.web_images(flat_store(6), 0))) == 3
-    assert len(list(fields.web_images(flat_store(1), 0))) == 3
-    monkeypatch.setattr(fields, "WEB_BANK_MEGAPIXELS", 9.0)
-    assert len(list(fields.web_images(flat_store(1), 0))) == fields.WEB_MOST_VARIANTS
+    monkeypatch.setattr(fields, "BANK_MEGAPIXELS", 90 * 120 * 3 / 1e6)
+    assert len(list(fields.degraded_images(flat_store(2), pass_through_web, 0))) == 3
+    assert len(list(fields.degraded_images(flat_store(6), pass_through_web, 0))) == 3
+    assert len(list(fields.degraded_images(flat_store(1), pass_through_web, 0))) == 3
+    monkeypatch.setattr(fields, "BANK_MEGAPIXELS", 9.0)
+    assert len(list(fields.degraded_images(flat_store(1), pass_through_web, 0))) == fields.BANK_MOST_VARIANTS
 
 
 def test_a_mapped_stream_gives_the_batches_of_one_in_memory(folder, real):

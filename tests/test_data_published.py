@@ -14,9 +14,9 @@ from mirl.data.published import PUBLISHED, check_published, link_published
 from mirl.errors import MirlError
 
 LAYOUTS = {
-    "train/denoise/WED": [["WED/pristine_images/00001.bmp"], ["WED/00001.bmp"]],
+    "train/denoise/WED": [["WED/pristine_images/00001.bmp"], ["WED/00001.bmp"], ["Train/Denoise/00001.bmp"]],
     "train/denoise/BSD400": [["BSR/BSDS500/data/images/train/100075.jpg"], ["x/BSDS500/data/images/test/100007.jpg"],
-                             ["BSD400/100075.jpg"]],
+                             ["BSD400/100075.jpg"], ["Train/Denoise/100075.jpg"], ["data/BSD400/100075.bmp"]],
     "train/derain/Rain100L": [
         ["rain_data_train_Light/norain/norain-7.png", "rain_data_train_Light/rain/X2/norain-7x2.png"],
         ["RainTrainL/norain-7.png", "RainTrainL/rain-7.png"],
@@ -29,15 +29,18 @@ LAYOUTS = {
         ["Train/Dehaze/original/0005.jpg", "Train/Dehaze/synthetic/part1/0005_0.8_0.04.jpg",
          "Train/Dehaze/synthetic/part2/0005_1_0.2.jpg"],
     ],
-    "test/denoise/BSD68": [["CBSD68-dataset/CBSD68/original_png/101085.png"], ["BSD68/101085.jpg"]],
-    "test/denoise/Urban100": [["Urban100/image_SRF_4/img_001_SRF_4_HR.png"], ["Urban100/img_001.png"]],
+    "test/denoise/BSD68": [["CBSD68-dataset/CBSD68/original_png/101085.png"], ["BSD68/101085.jpg"],
+                           ["test/denoise/bsd68/101085.jpg"]],
+    "test/denoise/Urban100": [["Urban100/image_SRF_4/img_001_SRF_4_HR.png"], ["Urban100/img_001.png"],
+                              ["test/denoise/urban100/img_001.png"]],
     "test/derain/Rain100L": [
         ["rain_data_test_Light/norain/norain-001.png", "rain_data_test_Light/rain/X2/norain-001x2.png"],
         ["Rain100L/norain-001.png", "Rain100L/rainy/rain-001.png"],
         ["Rain100L/target/1.png", "Rain100L/input/1.png"],
     ],
     "test/dehaze/SOTS": [["SOTS/outdoor/gt/0001.png", "SOTS/outdoor/hazy/0001_0.8_0.2.jpg"],
-                         ["SOTS/outdoor/clear/0001.png", "SOTS/outdoor/hazy/0001_0.8_0.2.jpg"]],
+                         ["SOTS/outdoor/clear/0001.png", "SOTS/outdoor/hazy/0001_0.8_0.2.jpg"],
+                         ["test/dehaze/target/0001.png", "test/dehaze/input/0001_0.8_0.2.jpg"]],
 }  # fmt: skip
 
 

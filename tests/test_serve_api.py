@@ -178,7 +178,8 @@ def test_tickets_are_listed_sent_and_chosen_by_name():
 
 def test_every_answer_carries_safe_headers_and_the_page_is_served_as_it_is():
     async def conversation(client):
-        paths = ["/", "/app.js", "/healthz", "/metrics", "/v1/tickets", "/nothing", "/healthz/", "/openapi.json", "/v1/tickets/none.mirl"]
+        paths = ["/", "/app.js", "/healthz", "/metrics", "/v1/tickets", "/openapi.json",
+                 "/nothing", "/healthz/", "/v1/tickets/none.mirl"]  # fmt: skip
         answers = {path: await client.get(path) for path in paths}
         answers["wrong method"] = await client.get("/v1/restore")
         answers["bad image"] = await client.post("/v1/restore", content=b"no image")

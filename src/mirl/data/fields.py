@@ -4,7 +4,7 @@ Every maker is called with clean patches float32 (n, p, p, 3), the crops they ca
 draws, and returns degraded patches of the same shape.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,16 +16,16 @@ from torch.nn.functional import grid_sample
 
 from mirl.data.draws import Draws
 from mirl.data.store import SYMMETRIES, ImageStore, over_turned
-from mirl.degrade import haze, noise, rain, web
+from mirl.degrade import haze, noise, rain
 from mirl.errors import MirlError
 from mirl.image import read_pixels
 
 RAIN_LAYERS, RAIN_LAYER_SIDE = 48, 288
 RAIN_AMPLITUDE = (0.8, 1.2)
 DEPTH_SIDE = 112
-WEB_BANK_MEGAPIXELS = 30.0
-WEB_LARGEST_SIDE = 640
-WEB_MOST_VARIANTS = 4
+BANK_MEGAPIXELS = 30.0
+BANK_LARGEST_SIDE = 640
+BANK_MOST_VARIANTS = 4
 
 
 @dataclass(frozen=True)
@@ -131,26 +131,28 @@ class HazeMaker:
         return haze.scatter(clean, haze.transmission(depth, _column(beta, device)), _column(airlight, device))
 
 
-def web_images(photos: ImageStore, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield photos of `photos` with what the real codecs make of them, uint8 (h, w, 3).
+def degraded_images(
+    photos: ImageStore, degrade: Callable[[np.ndarray, np.random.Generator], np.ndarray], seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield photos of `photos` with what `degrade`, as a `Task` has it, makes of them, uint8 (h, w, 3).
 
     Whole photos (cut to 640 pixels a side), so that a patch sees coding blocks at any offset; up to four
-    treatments of each, or as many photos as WEB_BANK_MEGAPIXELS allow.
+    treatments of each, or as many photos as BANK_MEGAPIXELS allow.
     """
     heights, widths = (
-        np.minimum(photos.heights, WEB_LARGEST_SIDE),
-        np.minimum(photos.widths, WEB_LARGEST_SIDE),
+        np.minimum(photos.heights, BANK_LARGEST_SIDE),
+        np.minimum(photos.widths, BANK_LARGEST_SIDE),
     )
     megapixels = float((heights * widths).sum()) / 1e6
-    rounds = WEB_BANK_MEGAPIXELS / megapixels
-    count = max(1, round(len(photos) * min(rounds, WEB_MOST_VARIANTS)))
+    rounds = BANK_MEGAPIXELS / megapixels
+    count = max(1, round(len(photos) * min(rounds, BANK_MOST_VARIANTS)))
     for number in range(count):
         index = number % len(photos) if rounds >= 1 else number * len(photos) // count
         rng = np.random.default_rng([seed % 2**63, 3, number])
         top = rng.integers(photos.heights[index] - heights[index] + 1)
         left = rng.integers(photos.widths[index] - widths[index] + 1)
         clean = photos.image(index)[top : top + heights[index], left : left + widths[index]]
-        degraded = web.pass_through_web(clean.astype(np.float32) / 255, rng)
+        degraded = degrade(clean.astype(np.float32) / 255, rng)
         yield clean, np.rint(degraded * 255).astype(np.uint8)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mirl.data import bundled
-from mirl.data.fields import HazeMaker, NoiseMaker, RainMaker, web_images
+from mirl.data.fields import HazeMaker, NoiseMaker, RainMaker, degraded_images
 from mirl.data.pairs import Pair
 from mirl.data.split import HeldOutContent, Split, read_bytes, split_folder
 from mirl.data.store import DEFAULT_MEMORY_LIMIT_BYTES, ImageStore
@@ -173,16 +173,16 @@ def _load_pairs(pairs: Sequence[Pair], held_out: HeldOutContent, skip_bad: bool)
 def _synthesised(
     task: Task, photos: ImageStore, maps: Sequence[Path | None], patch: int, seed: int, budget: _Budget
 ) -> Source:
-    """Return the source that makes `task` from clean photos: one branch per kind of the registry."""
+    """Return the source that makes `task` from clean photos: as it goes what is cheap, the rest once, before training."""
     if task.sigma_255 is not None:
         return Source(photos, NoiseMaker(task.sigma_255))
     if task.kind == "derain":
         return Source(photos, RainMaker(seed, patch, budget.device))
     if task.kind == "dehaze":
         return Source(photos, HazeMaker(photos, maps, seed))
-    if task.kind == "web" and (bank := budget.store(web_images(photos, seed))) is not None:
-        return Source(bank)
-    raise MirlError(f"no way to make {task.name} while training; expected noise, derain, dehaze or web")
+    bank = budget.store(degraded_images(photos, task.degrade, seed))
+    assert bank is not None, "there are photos"
+    return Source(bank)
 
 
 def _bytes(path: Path, skip_bad: bool) -> np.ndarray | None:

@@ -23,7 +23,7 @@ Side = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a download lies: patterns that the end of a path matches, after a slash.
+    """How a download lies: patterns that the end of a path matches, after a slash, in capitals or small letters.
 
     `clean` has a group `id`; so has `degraded`, which may have a group `name` too where one photo has several hazes.
     """
@@ -61,12 +61,15 @@ PUBLISHED = (
     PublishedSet(
         "train", "denoise", "WED", 4744, "Waterloo Exploration Database, Ma et al. 2017",
         "https://ece.uwaterloo.ca/~k29ma/exploration/",
-        (Layout(r"(?:pristine_images|WED|WaterlooED)/(?P<id>\d{5})\.bmp"),),
+        (Layout(r"(?:pristine_images|WED|WaterlooED|Train/Denoise)/(?P<id>\d{5})\.bmp"),),
     ),
     PublishedSet(
         "train", "denoise", "BSD400", 400, "BSDS500, Arbelaez et al. 2011",
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
-        (Layout(r"(?:BSD400|BSDS500/data/images/(?:train|test))/(?P<id>\d+)\.(?:jpg|png)"),),
+        (
+            Layout(r"(?:BSD400|BSDS500/data/images/(?:train|test))/(?P<id>\d+)\.(?:jpg|png|bmp)"),
+            Layout(r"Train/Denoise/(?P<id>\d+)\.(?:jpg|png)"),
+        ),
     ),
     PublishedSet(
         "train", "derain", "Rain100L", 200, _RAIN, _RAIN_URL,
@@ -107,7 +110,8 @@ PUBLISHED = (
     PublishedSet(
         "test", "dehaze", "SOTS", 500, f"{_RESIDE}, SOTS outdoor",
         "https://sites.google.com/view/reside-dehaze-datasets/reside-standard",
-        (Layout(r"SOTS/outdoor/(?:gt|clear)/(?P<id>\d+)\.png", rf"SOTS/outdoor/hazy/{_HAZY}"),),
+        (Layout(r"SOTS/outdoor/(?:gt|clear)/(?P<id>\d+)\.png", rf"SOTS/outdoor/hazy/{_HAZY}"),
+         Layout(r"test/dehaze/target/(?P<id>\d+)\.png", rf"test/dehaze/input/{_HAZY}")),
     ),
 )  # fmt: skip
 
@@ -233,7 +237,7 @@ def _links(one: PublishedSet, layout: Layout, files: Sequence[Path]) -> dict[Pat
 
 def _matches(pattern: str, files: Sequence[Path]) -> dict[str, tuple[Path, str]]:
     """Name -> the first file that matches, and the id of its clean photo."""
-    compiled, found = re.compile(rf".*/{pattern}"), dict[str, tuple[Path, str]]()
+    compiled, found = re.compile(rf".*/{pattern}", re.IGNORECASE), dict[str, tuple[Path, str]]()
     for path in files:
         if match := compiled.fullmatch(path.as_posix()):
             groups = match.groupdict()
