@@ -343,7 +343,7 @@ def test_without_the_library_it_says_what_to_install(ticket: Path):
 
 
 def test_a_service_offers_it_under_the_name_of_its_repository(ticket: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mirl.serve.shelf.fetch", lambda name: ticket)
+    monkeypatch.setattr("mirl.ticket.fetch", lambda name: ticket)
     offers = read_offers([Path("hf:me/rain@v1"), ticket])
     assert [offer.name for offer in offers][:2] == ["rain", "t"]
     assert offers[0].content == ticket.read_bytes()
