@@ -196,7 +196,7 @@ def test_every_answer_carries_safe_headers_and_the_page_is_served_as_it_is():
         assert "server" not in answer.headers
     assert (answers["/"].content, answers["/"].headers["content-type"]) == (b"<!doctype html>", "text/html; charset=utf-8")
     assert "/v1/restore" in answers["/openapi.json"].json()["paths"]
-    for path in ("/nothing", "/healthz/", "/healthz/", "/v1/tickets/none.mirl"):
+    for path in ("/nothing", "/healthz/", "/v1/tickets/none.mirl"):
         refused(answers[path], 404, "not_found")
     refused(answers["wrong method"], 405, "method")
 

@@ -75,13 +75,12 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
     from mirl.lottery.verify import verify as audit_files
     from mirl.ticket import find_ticket
 
-    if target.exists() or is_hub_name(target):
+    try:
         found = target if target.exists() else find_ticket(target)
-    else:
-        try:
-            found = find_ticket(target)
-        except MirlError as error:
-            raise MirlError(f"{target} is no run folder, and there is {error}") from error
+    except MirlError as error:
+        if is_hub_name(target):
+            raise
+        raise MirlError(f"{target} is no run folder, and there is {error}") from error
     audit = audit_files(found)
     if json is not None:
         write_json(json, audit.to_json())
