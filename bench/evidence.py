@@ -32,7 +32,7 @@ from mirl.files import make_folder, write_bytes, write_json
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
 from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
-from mirl.lottery.run import RunFolder, TrainingFolder
+from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder
 from mirl.lottery.search import search
 from mirl.recipe import THREE_TASKS, PruneConfig, Recipe, TaskShare, small, three_tasks
 from mirl.ticket import describe_ticket, read_ticket
@@ -117,6 +117,9 @@ def run_steps(
     if name in PACKED:
         start = [folder.path / "recipe.json", folder.start, folder.path / "start.json"]
         yield pack_step(places, name, "start", lambda: start, lambda: folder.started)
+        before = folder.path / BEFORE
+        late = recipe.rewind_step > 0
+        yield pack_step(places, name, BEFORE, lambda: sorted(before.iterdir()), lambda: late and folder.level(0).done)
         yield pack_step(places, name, "ticket", lambda: [folder.ticket], folder.ticket.exists)
     for level in range(levels):
         yield from score_step(places, name, folder.level(level))
