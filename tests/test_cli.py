@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import make_ticket, mini_data
-from mirl.cli import main
+from mirl.cli import main, progress
 from mirl.image import read_pixels
 from mirl.ticket import load_ticket, write_ticket
 
@@ -586,3 +586,14 @@ def test_data_list_check_and_synth(tests: Path, tmp_path: Path, capsys: pytest.C
         assert "broken.png" in capsys.readouterr().out
     finally:
         (clean / "broken.png").unlink()
+
+
+def test_the_time_left_of_a_resumed_training_counts_from_where_it_went_on(monkeypatch, capsys):
+    clock = iter([0.0, 100.0, 120.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.training_progress() as report:
+        report.describe("level 0")
+        report.update(1000, 5000, {})
+        report.update(1100, 5000, {})  # 100 updates in 20 s
+    assert "update 1100/5000" in (last := capsys.readouterr().err.splitlines()[-1])
+    assert last.endswith(", 780 s left")

@@ -48,25 +48,24 @@ def training_progress() -> Iterator["TrainingProgress"]:
 
 
 def _plain_training(kind: "type[TrainingProgress]") -> "TrainingProgress":
-    began = last = time.monotonic()
+    last = time.monotonic()
     name = ""
+    first: tuple[int, float] | None = None  # step and time of the first report: what was done before does not count
 
     def describe(text: str) -> None:
-        nonlocal name, began
-        name, began = text, time.monotonic()
+        nonlocal name, first
+        name, first = text, None
         print(text, file=sys.stderr, flush=True)
 
     def update(step: int, steps: int, values: Mapping[str, float]) -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
+        first = first or (step, now)
         if now - last >= PLAIN_SECONDS or step == steps:
             last = now
-            left = (steps - step) * (now - began) / max(step, 1)
-            print(
-                f"  {name}: update {step}/{steps}, {_values(values)}, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
+            done = step - first[0]
+            left = f", {(steps - step) * (now - first[1]) / done:.0f} s left" if done else ""
+            print(f"  {name}: update {step}/{steps}, {_values(values)}{left}", file=sys.stderr, flush=True)
 
     return kind(describe, update, _warn)
 
