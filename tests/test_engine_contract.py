@@ -68,7 +68,7 @@ def test_wide_images_agree(kind):
 @cache
 def photograph(height: int, width: int) -> tuple[Ticket, Pixels]:
     ticket = ticket_of(0.2, "tiny")
-    return ticket, reference(ticket, noise(height, width), torch.float32)
+    return ticket, reference(ticket, noise(height, width))
 
 
 @on_every_backend
