@@ -53,12 +53,17 @@ bench: $(STAMP)
 	$(BIN)/python bench/serve.py
 	$(BIN)/python bench/page.py --json results/page.json
 
-# Goes on with the trainings behind docs/results.md; TIME=30m is a window, without it to the end.
+# Goes on with the trainings behind docs/results.md; TIME=30m is a window, without it to the end. RUNS and RESULTS in new
+# folders begin from nothing.
 DATA ?= ../shared/data/train
 TESTS ?= ../shared/data/test
+RUNS ?= runs/evidence
+RESULTS ?= results/evidence
+DEVICE ?= auto
 evidence: $(STAMP)
-	$(BIN)/python bench/evidence.py --data $(DATA) --tests $(TESTS) $(if $(TIME),--time-limit $(TIME))
-	$(BIN)/mirl report --evidence results/evidence -o docs/results.md --readme README.md
+	$(BIN)/python bench/evidence.py --data $(DATA) --tests $(TESTS) --runs $(RUNS) --results $(RESULTS) --device $(DEVICE) \
+		$(if $(TIME),--time-limit $(TIME))
+	$(BIN)/mirl report --evidence $(RESULTS) -o docs/results.md --readme README.md
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py

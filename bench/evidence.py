@@ -1,12 +1,14 @@
 """The evidence: pilots, search, controls and second seeds, each ticket measured; any window of time advances it.
 
-    make evidence [DATA=../shared/data/train] [TESTS=../shared/data/test] [TIME=2h]
+    make evidence [DATA=../shared/data/train] [TESTS=../shared/data/test] [TIME=2h] [DEVICE=cuda]
     python bench/evidence.py --data DATA [--tests TESTS] [--time-limit 2h] [--device cuda] [--only small]
 
 The steps are those of `steps`, in this order. What is done is known from the folder of runs alone, so a copied folder goes
 on anywhere; a step that the time limit or Ctrl-C stops goes on where it was. `--list` says what is done. What others need is
-copied to `--results`: the runs' records, the scores of every ticket on TESTS, and the table of pilots. The page is made of
-those by `mirl report --evidence results/evidence -o docs/results.md`.
+copied to `--results`: the runs' records, the scores of every ticket on TESTS, the table of pilots, and the weights of some
+runs, packed; a run packed there and not in `--runs` is unpacked and goes on. To repeat everything from nothing, name a new
+folder for `--runs` and another for `--results`. The page is made by `mirl report --evidence results/evidence -o
+docs/results.md`.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import io
 import shutil
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -54,7 +57,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
 PICTURED = ("denoise25", "derain", "dehaze")
 # More rain, trained longer.
 RAIN = replace(small(), train=replace(small().train, steps=6000), tasks=three_tasks(2.5, 2.5))
-# Earlier recipes, kept because their runs tell what was tried: raw magnitude from the initial values; that with AdamW.
+# An earlier recipe, kept because its run tells what was tried: raw magnitude, rewound to the initial values.
 BY_MAGNITUDE = replace(
     small(),
     train=replace(small().train, steps=3000, precision="bf16-mixed"),
@@ -62,13 +65,8 @@ BY_MAGNITUDE = replace(
     tasks=THREE_TASKS,
     rewind_step=0,
 )
-SHORT = replace(
-    BY_MAGNITUDE,
-    train=replace(BY_MAGNITUDE.train, steps=1300, warmup_steps=21, optimizer="adamw", learning_rate=2e-3),
-    tasks=three_tasks(4.0, 2.0),
-)
 ROUNDS = 7  # of timing
-PACKED = ("small",)  # runs whose weights are published
+PACKED = ("small", "small-web", "small-start")  # runs whose weights are published
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,6 @@ def steps(places: Places) -> Iterator[Step]:
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
     yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
     yield from run_steps(places, "magnitude", BY_MAGNITUDE, ())
-    yield from run_steps(places, "short", SHORT, ())
 
 
 def run_steps(
@@ -116,18 +113,19 @@ def run_steps(
     levels = len(folder.finished_levels)
     if name in PACKED:
         start = [folder.path / "recipe.json", folder.start, folder.path / "start.json"]
-        yield pack_step(places, name, "start", lambda: start, lambda: folder.started)
-        before = folder.path / BEFORE
-        late = recipe.rewind_step > 0
-        yield pack_step(places, name, BEFORE, lambda: sorted(before.iterdir()), lambda: late and folder.level(0).done)
-        yield pack_step(places, name, "ticket", lambda: [folder.ticket], folder.ticket.exists)
+        if folder.started:
+            yield pack_step(places, name, "start", lambda: start)
+        if recipe.rewind_step and levels:
+            yield pack_step(places, name, BEFORE, lambda: sorted((folder.path / BEFORE).iterdir()))
+        if folder.ticket.exists():
+            yield pack_step(places, name, "ticket", lambda: [folder.ticket])
     for level in range(levels):
         yield from score_step(places, name, folder.level(level))
         yield from weights_step(places, name, folder.level(level))
-    if levels > 1:
+    if levels > 1 and folder.ticket.exists():
         yield times_step(places, name, folder, levels)
-    if levels > 1 and controls:
-        yield crops_step(places, name, folder, levels - 1)
+        if controls:
+            yield crops_step(places, name, folder, levels - 1)
     for kind, seed, budget in controls:
         place = folder.control(control_name(kind, seed, budget))
         yield Step(
@@ -135,8 +133,9 @@ def run_steps(
             lambda place=place: place.done,  # type: ignore[misc]
             partial(train_control, places, folder.path, kind, seed, budget),
         )
-        yield from score_step(places, name, place)
-        yield from weights_step(places, name, place)
+        if place.done:
+            yield from score_step(places, name, place)
+            yield from weights_step(places, name, place)
 
 
 def search_step(places: Places, name: str, recipe: Recipe, dense_from: str = "") -> Step:
@@ -197,7 +196,7 @@ def measure_ticket(
 
 
 def times_step(places: Places, name: str, run: RunFolder, levels: int) -> Step:
-    """CPU time of every level, once the search has ended."""
+    """CPU time of every level."""
     file = places.results / "times" / f"{name}.json"
 
     def work(seconds: float | None) -> bool:
@@ -206,27 +205,27 @@ def times_step(places: Places, name: str, run: RunFolder, levels: int) -> Step:
         write_json(file, {**measure_times(tickets, ROUNDS), "command": "make evidence"})
         return True
 
-    return Step(f"{name}: times", lambda: not run.ticket.exists() or file.exists(), work)
+    return Step(f"{name}: times", file.exists, work)
 
 
 def crops_step(places: Places, name: str, run: RunFolder, last: int) -> Step:
-    """Pictures of the dense level and the last one, once the search has ended."""
+    """Pictures of the dense level and the last one."""
     folder = places.results / "crops" / name
 
     def work(seconds: float | None) -> bool:
         write_strips(*(read_ticket(run.level(level).ticket) for level in (0, last)), PICTURED, folder)
         return True
 
-    return Step(f"{name}: crops", lambda: not run.ticket.exists() or (folder / "crops.json").exists(), work)
+    return Step(f"{name}: crops", (folder / "crops.json").exists, work)
 
 
 def weights_step(places: Places, name: str, place: TrainingFolder) -> Iterator[Step]:
     """Pack what one training of a run left, so that others can run `mirl verify` on it."""
     if name in PACKED:
-        yield pack_step(places, name, place.path.name, lambda: sorted(place.path.iterdir()), lambda: place.done)
+        yield pack_step(places, name, place.path.name, lambda: sorted(place.path.iterdir()))
 
 
-def pack_step(places: Places, name: str, label: str, files: Callable[[], list[Path]], ready: Callable[[], bool]) -> Step:
+def pack_step(places: Places, name: str, label: str, files: Callable[[], list[Path]]) -> Step:
     archive = places.results / "weights" / name / f"{label}.tar.xz"
 
     def work(seconds: float | None) -> bool:
@@ -234,7 +233,7 @@ def pack_step(places: Places, name: str, label: str, files: Callable[[], list[Pa
         write_bytes(archive, pack(files(), places.runs))
         return True
 
-    return Step(f"{name}: weights of {label}", lambda: not ready() or archive.exists(), work)
+    return Step(f"{name}: weights of {label}", archive.exists, work)
 
 
 def pack(files: list[Path], root: Path) -> bytes:
@@ -247,6 +246,20 @@ def pack(files: list[Path], root: Path) -> bytes:
             with path.open("rb") as file:
                 archive.addfile(entry, file)
     return content.getvalue()
+
+
+def unpack(places: Places) -> None:
+    """Put back the packed runs that `runs` does not have, so that they go on."""
+    for packed in sorted((places.results / "weights").glob("*")):
+        if (places.runs / packed.name).exists():
+            continue
+        print(f"unpacking {packed}", file=sys.stderr, flush=True)
+        make_folder(places.runs)
+        with tempfile.TemporaryDirectory(dir=places.runs) as folder:
+            for file in sorted(packed.glob("*.tar.xz")):
+                with tarfile.open(file) as archive:
+                    archive.extractall(folder, filter="data")
+            (Path(folder) / packed.name).rename(places.runs / packed.name)
 
 
 def publish(places: Places) -> None:
@@ -293,6 +306,7 @@ def main() -> None:
     places = Places(options.data, options.tests, options.runs, options.results, options.device)
     limit = parse_seconds(options.time_limit)
     deadline = None if limit is None else time.monotonic() + limit
+    unpack(places)
     if options.list:
         for step in steps(places):
             print(f"{'done' if step.done() else '    '}  {step.name}")

@@ -23,6 +23,7 @@ from mirl.evaluate.runs import Level, Run, read_runs
 from mirl.evaluate.scores import COLUMNS, HEADS, Scored, read_scores, table
 from mirl.files import csv_text, make_folder, read_json, write_bytes
 
+WARM = ("finetune", "lr-rewind", "partial-reset")  # controls that do not put back every tensor
 WORST = 3  # images a task that the page names
 MARKS = ("<!-- results: made by `mirl report --evidence`, do not edit -->", "<!-- end of results -->")
 
@@ -46,14 +47,15 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     beside = make_folder(page.with_name(f"{page.stem}-files"))
     files: dict[str, str] = {}
     made = (
-        f"Made by `{command}` from the files in `{folder.name}`. `make evidence` makes those, in as many windows of time as "
+        f"Made by `{command}` from the files in `{folder.name}`, which `make evidence` makes in as many windows of time as "
+        "it takes. To repeat all of it from nothing: `make evidence DATA=TRAINING TESTS=TESTS RUNS=runs/again "
+        "RESULTS=results/again`, on a GPU with `DEVICE=cuda`."
     )
-    made += "it takes; on a GPU: `python bench/evidence.py --data DATA --tests TESTS --device cuda`."
     lines = ["# Results", "", made, ""]
     lines += _overview(runs, scored)
     for run in runs:
         mine = [each for each in scored if each.run == run.label]
-        lines += _run_part(run, mine, files) + _crops_part(folder / "crops" / run.label, page)
+        lines += _run_part(folder, run, mine, files) + _crops_part(folder / "crops" / run.label, page)
     lines += peers_part(folder.parent / "peers.json", [s for run in runs if (s := _ends(run, scored)[1])], scored, files)
     lines += _pilots_part(folder / "pilots.json")
     for old in beside.glob("*.*"):
@@ -137,22 +139,29 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     text += f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
     controls = [each for each in scored if not each.place.startswith("level-") and each.place != "deeper"]
     equal = [each for each in controls if each.density <= last.density * 1.001]
-    if equal:
-        best = max(equal, key=lambda each: each.mean)
-        word = "a winning" if best.mean < last.mean - MATCH_DB else "not shown to be a winning"
-        text += f" Of {len(equal)} measured controls of its size the strongest, {best.place}, is at "
-        text += f"{best.mean - last.mean:+.2f} dB from it: by these runs it is {word} ticket."
+    warm = [each for each in equal if each.place.startswith(WARM)]
+    if cold := [each for each in equal if each not in warm]:
+        best = max(cold, key=lambda each: each.mean)
+        beaten, matched = best.mean < last.mean - MATCH_DB, gain > -MATCH_DB
+        text += f" Of {len(cold)} measured controls of its size the strongest, {best.place}, is at "
+        text += f"{best.mean - last.mean:+.2f} dB from it: "
+        text += "it beats them, yet " if beaten and not matched else ""
+        text += f"by these runs it is {'a winning' if beaten and matched else 'not shown to be a winning'} ticket."
     else:
         text += " No control of its size is measured yet, so nothing says whether it is a *winning* ticket."
+    if warm:
+        text += " Begun from values that stay trained: "
+        text += ", ".join(f"{each.place} at {each.mean - last.mean:+.2f} dB" for each in warm) + " from it."
     return text + " This run is one seed: it says nothing about the spread."
 
 
-def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list[str]:
+def _run_part(folder: Path, run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list[str]:
     train = run.recipe["train"]
     lines = [f"## {run.label}", "", verdict(run, scored), ""]
     lines += [
         f"Recipe {run.recipe['name']}, seed {run.seed}: {run.dense.total:,} parameters, {train['steps']} updates a level of "
         f"{train['batch']} patches of {train['patch']} pixels.",
+        _kept_weights(folder, run.label),
         "",
     ]
     trained = {f"level-{level.number:02d}": level for level in run.levels} | {c.name: c for c in run.controls}
@@ -173,6 +182,13 @@ def _run_part(run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list
         lines += [f"![Density of every layer](FILES/{run.label}-layers.svg)", ""]
     lines += ["Cost of the trainings:", "", *_cost_table(trained)]
     return lines
+
+
+def _kept_weights(folder: Path, label: str) -> str:
+    """Say whether others can audit a run, and with what."""
+    if any((folder / "weights" / label).glob("*.tar.xz")):
+        return f"Its weights lie packed in `weights/{label}`: unpack every file there into one folder and `mirl verify` it."
+    return "Its weights were not kept: `mirl verify` cannot be run on it."
 
 
 def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
