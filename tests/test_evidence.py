@@ -20,6 +20,7 @@ from mirl.evaluate.scores import COLUMNS, Scored
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
 from mirl.recipe import PruneConfig, Recipe, TrainConfig
+from mirl.ticket import SHIPPED
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
@@ -139,6 +140,19 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
         assert picture.size == (4 * CROP + 3 * GAP, CROP)
     assert f"](results/crops/small/{strips[0]['file']})" in text
     assert text.count("](page-files/") == len([f for f in files if f.suffix == ".svg"])
+
+
+def test_the_published_runs_pass_their_audit_and_are_those_of_the_shipped_tickets(tmp_path: Path):
+    published = Path(__file__).parents[1] / "results" / "evidence"
+    evidence.unpack(evidence.Places(tmp_path, None, tmp_path / "runs", published, "cpu"))
+    runs = {path.name: RunFolder(path) for path in (tmp_path / "runs").iterdir()}
+    for run in runs.values():
+        audit = verify(run.path)
+        assert audit.ok, audit.problems
+    for shipped in SHIPPED.glob("*.mirl"):
+        assert shipped.read_bytes() == runs[shipped.stem].ticket.read_bytes()
+    controls = {path.parent.name for path in published.glob("runs/small/controls/*/control.json")}
+    assert {control["control"] for control in verify(runs["small"].path).controls} == controls
 
 
 def scores_of(places: evidence.Places, name: str, level: int) -> dict[str, float]:

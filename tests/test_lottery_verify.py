@@ -122,6 +122,8 @@ def test_honest_runs_pass_with_every_control(run: Path, late: Path, stopped: Pat
     audit = verify(late)
     assert [row["control"] for row in audit.controls] == sorted([*CONTROLS, "dense-total-seed2"])
     assert all(row["start_exact"] and row["zeros_exact"] and row["hashes_match"] for row in audit.controls)
+    rewound = {row["control"] for row in audit.controls if row.get("rewound")}
+    assert rewound == {*CONTROLS, "dense-total-seed2"} - {"reinit", "dense-small", "finetune", "lr-rewind", "partial-reset"}
     assert {"ok", "finished", "levels", "controls", "problems", "notes"} == set(audit.to_json())
 
 

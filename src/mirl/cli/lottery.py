@@ -84,7 +84,7 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
     audit = audit_files(found)
     if json is not None:
         write_json(json, audit.to_json())
-    checks = ("rewound", "nested", "counts_exact", "zeros_exact", "hashes_match")
+    checks = ("rewound", "start_exact", "nested", "counts_exact", "zeros_exact", "hashes_match")
     table = Table("", "density", *checks)
     for row in [*audit.levels, *audit.controls]:
         name = row.get("control", f"level {row.get('level')}")
