@@ -295,6 +295,41 @@ def test_keyboard_alone_does_everything(page, static_site, tmp_path):
     expect(page.locator("#live")).to_have_text("beach.png removed")
 
 
+def test_the_mouse_drags_the_divider_and_the_photograph(page, static_site):
+    page.goto(static_site)
+    drop(page, a__png=encoded(photo(300, 200)))
+    wait_done(page, "a.png")
+
+    def drag(x: float, y: float, dx: float, dy: float = 0) -> None:
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + dx / 2, y + dy / 2)
+        page.mouse.move(x + dx, y + dy)
+        page.mouse.up()
+
+    def middle() -> tuple[float, float]:
+        box = page.locator("#divider").bounding_box()
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    clip = "Number(document.getElementById('after').style.clipPath.match(/([\\d.]+)px\\)/)[1])"
+    x, y = middle()
+    before, scale = page.evaluate(clip), page.locator("#after").bounding_box()["width"] / 300
+    drag(x, y, -60)
+    assert middle() == pytest.approx((x - 60, y), abs=1)
+    assert page.evaluate(clip) == pytest.approx(before - 60 / scale, abs=1)
+    drag(*middle(), -2000)
+    assert page.evaluate(clip) == pytest.approx(0, abs=1)
+    expect(page.locator("#divide")).to_have_value("0")
+    page.locator("#stage").focus()
+    for _ in range(8):
+        page.keyboard.press("+")
+    place = "new DOMMatrix(getComputedStyle(document.getElementById('picture')).transform)"
+    at = f"[{place}.e, {place}.f]"
+    left, top = page.evaluate(at)
+    drag(x, y, 25, -15)
+    assert page.evaluate(at) == pytest.approx([left + 25, top - 15], abs=1)
+
+
 def test_paste_choose_and_download_all(page, static_site):
     page.goto(static_site)
     page.locator("#files").set_input_files(
