@@ -118,6 +118,10 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
         assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
         assert ("No control of its size" in part) == (controls == 0)
         assert ("weights were not kept" in part) == (name not in evidence.PACKED)
+    ours, web = scores_of(places, "small", 2), scores_of(places, "small-web", 2)
+    assert "in as many updates: the ticket of small-web beside that of small, in dB: noise 15 " in text
+    assert f"rain {web['derain'] - ours['derain']:+.2f}, " in text
+    assert text.count("in as many updates") == 1, "one run alone has more tasks than another of the same recipe"
     summary = readme.read_text()
     assert summary.startswith(f"before\n{MARKS[0]}\n")
     assert summary.endswith(f"{MARKS[1]}\nafter\n")

@@ -13,7 +13,9 @@ Every number on the page comes from these files; the verdict is computed.
 import os
 import statistics
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 from mirl.errors import MirlError
 from mirl.evaluate import plots
@@ -118,7 +120,29 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
                          f"{last.mean - dense.mean:+.2f}"])  # fmt: skip
     head = ["run", "pruned by", "optimizer, rate, updates a level", "seed", "density", "dense dB", "ticket dB", "difference"]
     text = "Mean PSNR over the three tasks of the test sets, noise (itself the mean of three strengths) counting once:"
-    return [text, "", *table(head, rows)] if rows else []
+    return [text, "", *table(head, rows), *_price_of_tasks(runs, scored)] if rows else []
+
+
+def _price_of_tasks(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
+    """What a ticket pays for more tasks: beside that of a run of the same recipe without them."""
+    lines = []
+    for run, more in permutations(runs, 2):
+        (_, before), (_, after) = _ends(run, scored), _ends(more, scored)
+        if _tasks(run) < _tasks(more) and _but_tasks(run) == _but_tasks(more) and before and after:
+            new = ", ".join(sorted(_tasks(more) - _tasks(run)))
+            text = f"One task more, {new}, in as many updates: the ticket of {more.label} beside that of {run.label}, in dB:"
+            lines += [f"{text} {_differences(after, before)}.", ""]
+    return lines
+
+
+def _differences(one: Scored, other: Scored) -> str:
+    """By how much `one` is better, task by task."""
+    return ", ".join(f"{head} {one.psnr[c] - other.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True))
+
+
+def _but_tasks(run: Run) -> dict[str, Any]:
+    """The recipe of a run without its tasks."""
+    return {name: value for name, value in run.recipe.items() if name != "tasks"}
 
 
 def verdict(run: Run, scored: Sequence[Scored]) -> str:
@@ -129,8 +153,7 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     gain = last.mean - dense.mean
     word = "matches" if abs(gain) < MATCH_DB else "beats" if gain > 0 else "loses to"
     text = f"**The ticket keeps {last.density:.2%} of all parameters and {word} its dense network: {gain:+.2f} dB**"
-    by_task = ", ".join(f"{head} {last.psnr[c] - dense.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True))
-    text += f" mean PSNR over noise, rain and haze of the test sets ({by_task})."
+    text += f" mean PSNR over noise, rain and haze of the test sets ({_differences(last, dense)})."
     worse = [
         head + ("" if c in _tasks(run) else " (on which it was not trained)")
         for head, c in zip(HEADS, COLUMNS, strict=True)
