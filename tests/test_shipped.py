@@ -10,6 +10,7 @@ from mirl.degrade.tasks import task_named
 from mirl.evaluate.metrics import psnr
 from mirl.image import read_pixels
 from mirl.lottery.verify import verify
+from mirl.serve.shelf import read_offers
 from mirl.ticket import SHIPPED, find_ticket
 
 TICKETS = sorted(path.stem for path in SHIPPED.glob("*.mirl"))
@@ -18,6 +19,7 @@ TICKETS = sorted(path.stem for path in SHIPPED.glob("*.mirl"))
 def test_small_ships_and_is_the_default():
     assert "small" in TICKETS
     assert mirl.load().provenance == mirl.load("small").provenance
+    assert [offer.name for offer in read_offers([])] == ["small", *(name for name in TICKETS if name != "small")]
 
 
 @pytest.mark.parametrize("name", TICKETS)

@@ -28,6 +28,7 @@ MAGIC = b"MIRL"
 VERSION = 1
 _PREFIX = struct.Struct("<4sIIII")  # magic, version, header bytes, block bytes, CRC-32 of header and blocks
 SHIPPED = Path(__file__).parent / "tickets"
+DEFAULT = "small"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,12 @@ def read_ticket(source: Path | bytes) -> Ticket:
         raise MirlError(f"{name}: {error}") from error
 
 
-def load_ticket(name: str | Path = "small") -> Ticket:
+def shipped() -> dict[str, Path]:
+    """Return the files of the tickets in the package by name, the default one first."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.mirl"), key=lambda path: (path.stem != DEFAULT, path.stem))}
+
+
+def load_ticket(name: str | Path = DEFAULT) -> Ticket:
     """Return the ticket shipped under `name`, the one in the file `name`, or that of the hub, `hf:owner/name[@revision]`."""
     return read_ticket(find_ticket(name))
 
@@ -159,11 +165,11 @@ def find_ticket(name: str | Path) -> Path:
     """
     if is_hub_name(name):
         return fetch(name)
-    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.mirl"))}
-    if str(name) in shipped:
-        return shipped[str(name)]
+    files = shipped()
+    if str(name) in files:
+        return files[str(name)]
     if not Path(name).exists():
-        known = ", ".join(shipped) or "none yet"
+        known = ", ".join(files) or "none yet"
         raise MirlError(
             f"no ticket {str(name)!r}: expected a .mirl file, the name of a shipped ticket ({known}), or hf:owner/name"
         )

@@ -11,7 +11,7 @@ from mirl.engine.engine import Backend, open_backend
 from mirl.errors import MirlError
 from mirl.hub import is_hub_name, split_name
 from mirl.serve.refusal import Refusal
-from mirl.ticket import SHIPPED, Ticket, describe_ticket, find_ticket, read_ticket
+from mirl.ticket import Ticket, describe_ticket, find_ticket, read_ticket, shipped
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FIGURES = ("parameters", "nonzero", "density", "density_prunable", "density_macs", "bytes", "dense_bytes", "tasks")
@@ -70,9 +70,9 @@ def read_offers(files: Sequence[Path]) -> list[Offer]:
         if name in offers:
             raise MirlError(f"two tickets are called {name}; rename one of the files")
         offers[name] = _read(find_ticket(path), name)
-    for path in sorted(SHIPPED.glob("*.mirl")):
-        if path.stem not in offers:
-            offers[path.stem] = _read(path, path.stem)
+    for name, path in shipped().items():
+        if name not in offers:
+            offers[name] = _read(path, name)
     if not offers:
         raise MirlError("no ticket to serve: none ships with this version; give one with --ticket FILE")
     return list(offers.values())
