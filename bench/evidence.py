@@ -114,11 +114,11 @@ def run_steps(
     if name in PACKED:
         start = [folder.path / "recipe.json", folder.start, folder.path / "start.json"]
         if folder.started:
-            yield pack_step(places, name, "start", lambda: start)
+            yield pack_step(places, name, "start", start)
         if recipe.rewind_step and levels:
-            yield pack_step(places, name, BEFORE, lambda: sorted((folder.path / BEFORE).iterdir()))
+            yield pack_step(places, name, BEFORE, sorted((folder.path / BEFORE).iterdir()))
         if folder.ticket.exists():
-            yield pack_step(places, name, "ticket", lambda: [folder.ticket])
+            yield pack_step(places, name, "ticket", [folder.ticket])
     for level in range(levels):
         yield from score_step(places, name, folder.level(level))
         yield from weights_step(places, name, folder.level(level))
@@ -222,15 +222,15 @@ def crops_step(places: Places, name: str, run: RunFolder, last: int) -> Step:
 def weights_step(places: Places, name: str, place: TrainingFolder) -> Iterator[Step]:
     """Pack what one training of a run left, so that others can run `mirl verify` on it."""
     if name in PACKED:
-        yield pack_step(places, name, place.path.name, lambda: sorted(place.path.iterdir()))
+        yield pack_step(places, name, place.path.name, sorted(place.path.iterdir()))
 
 
-def pack_step(places: Places, name: str, label: str, files: Callable[[], list[Path]]) -> Step:
+def pack_step(places: Places, name: str, label: str, files: list[Path]) -> Step:
     archive = places.results / "weights" / name / f"{label}.tar.xz"
 
     def work(seconds: float | None) -> bool:
         make_folder(archive.parent)
-        write_bytes(archive, pack(files(), places.runs))
+        write_bytes(archive, pack(files, places.runs))
         return True
 
     return Step(f"{name}: weights of {label}", archive.exists, work)
