@@ -112,11 +112,10 @@ def run_steps(
     yield search_step(places, name, recipe, dense_from)
     levels = len(folder.finished_levels)
     if name in PACKED:
-        start = [folder.path / "recipe.json", folder.start, folder.path / "start.json"]
-        if folder.started:
+        if levels:  # the weights that end what comes before a late rewind point are that point: one archive holds them once
+            before = sorted((folder.path / BEFORE).iterdir()) if recipe.rewind_step else []
+            start = [folder.path / "recipe.json", *before, folder.start, folder.path / "start.json"]
             yield pack_step(places, name, "start", start)
-        if recipe.rewind_step and levels:
-            yield pack_step(places, name, BEFORE, sorted((folder.path / BEFORE).iterdir()))
         if folder.ticket.exists():
             yield pack_step(places, name, "ticket", [folder.ticket])
     for level in range(levels):
