@@ -2,7 +2,7 @@
 
 The dense ones choose network, optimizer and rate. The sparse ones prune a dense network to a tenth at once and train that
 again, each in another way of choosing what stays, of learning with it, or of where to begin. Their table is
-results/evidence/pilots.json; `bench/evidence.py` trains them, about four minutes each on two CPU cores.
+results/evidence/pilots.json; `bench/evidence.py` trains them, two to three minutes each on two CPU cores.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from typing import Any
 
 from mirl.recipe import NetworkConfig, PruneConfig, Recipe, TrainConfig, small
 
-STEPS = 600
+STEPS = 400
 BASE = "muon-4e-3"  # the dense network that the sparse pilots prune
 DEEP = NetworkConfig(
     width=12, blocks=(1, 2, 3, 4), refinement_blocks=1, heads=(1, 2, 4, 4), expansion=2.0, prompts=5,

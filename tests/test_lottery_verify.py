@@ -113,6 +113,12 @@ def swap_one(file: Path, inside: Path | None = None) -> str:
     return name
 
 
+def test_the_total_budget_is_what_the_search_took_from_its_late_rewind_point_on(late: Path):
+    run = RunFolder(late)
+    total = run.control("dense-total-seed2")
+    assert total.record()["steps"] == sum(level.record()["steps"] for level in run.finished_levels)
+
+
 def test_honest_runs_pass_with_every_control(run: Path, late: Path, stopped: Path):
     for path, finished in ((run, True), (late, True), (stopped, False)):
         audit = verify(path)

@@ -12,8 +12,13 @@ Budget = Literal["level", "total"]
 
 
 def budgeted(recipe: Recipe, budget: Budget, levels: int) -> Recipe:
-    """Return the recipe with the updates of one level, or ("total") of all `levels` trainings of the search together."""
-    return recipe if budget == "level" else with_steps(recipe, recipe.train.steps * levels)
+    """Return the recipe with the updates of one level, or ("total") of all `levels` trainings of the search together.
+
+    The search takes the updates before a late rewind point once, and each level those after it.
+    """
+    if budget == "level":
+        return recipe
+    return with_steps(recipe, recipe.rewind_step + (recipe.train.steps - recipe.rewind_step) * levels)
 
 
 def control_name(kind: str, seed: int, budget: Budget) -> str:
