@@ -53,6 +53,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("shuffle", 0, "level"),
     ("partial-reset", 0, "level"),
     ("dense", 0, "total"),
+    ("ticket", 0, "total"),
 )
 PICTURED = ("denoise25", "derain", "dehaze")
 # More rain, trained longer.

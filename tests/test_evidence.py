@@ -185,6 +185,12 @@ def test_the_verdict_follows_from_the_scores():
     warm = verdict(run, [*levels, scored("reinit", 0.1, 29.0), scored("partial-reset-seed1", 0.1, 31.0)])
     assert "it is a winning ticket. Begun from values that stay trained: partial-reset-seed1 at +0.50 dB from it." in warm
     assert "No control of its size" in verdict(run, [*levels, scored("partial-reset", 0.1, 31.0)])
+    longer = [*levels, scored("reinit", 0.1, 29.0), scored("dense-total", 1.0, 31.0)]
+    assert "of all levels at once: dense 31.00 dB. This run" in verdict(run, longer)
+    assert "Of 1 measured controls" in verdict(run, [*longer, scored("ticket-total", 0.1, 30.9)])
+    assert "ticket 30.90 dB, the ticket noise 15 -0.10, noise" in verdict(run, [*longer, scored("ticket-total", 0.1, 30.9)])
+    assert ", -0.10 in the mean." in verdict(run, [*longer, scored("ticket-total", 0.1, 30.9)])
+    assert "at once" not in verdict(run, levels)
     assert "no measured ticket" in verdict(run, levels[:1])
 
 

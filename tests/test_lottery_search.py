@@ -17,7 +17,7 @@ from mirl.errors import MirlError
 from mirl.layers import parameter_count, parameters
 from mirl.lottery.controls import CONTROLS, control, narrower
 from mirl.lottery.prune import plan_levels
-from mirl.lottery.run import RunFolder, TrainingFolder, load_arrays, load_masks, save_arrays
+from mirl.lottery.run import RunFolder, TrainingFolder, hash_state, load_arrays, load_masks, save_arrays
 from mirl.lottery.search import Progress
 from mirl.lottery.search import search as search_in
 from mirl.lottery.setting import stop_switch
@@ -466,8 +466,9 @@ def test_each_control_changes_what_its_name_says_and_nothing_else(run: Path, con
     def equal_masks(kind: str) -> bool:
         return all(np.array_equal(masks[n], own[kind][n]) for n in masks)
 
-    for kind in ("reinit", "finetune", "lr-rewind", "partial-reset"):
+    for kind in ("reinit", "finetune", "lr-rewind", "partial-reset", "ticket"):
         assert equal_masks(kind), kind
+    assert hash_state(load_arrays(controlled["ticket"].weights)[0]) == hash_state(load_arrays(level.weights)[0])
     for kind in ("shuffle", "random", "oneshot", "deeper"):
         assert not equal_masks(kind), kind
     assert all(not np.any(own["deeper"][n] & ~m) for n, m in masks.items())

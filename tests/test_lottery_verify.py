@@ -385,7 +385,9 @@ def test_the_audit_needs_no_torch(run: Path):
 # 6. controls
 
 
-@pytest.mark.parametrize("kind", ["finetune", "lr-rewind", "reinit", "partial-reset", "shuffle", "oneshot", "deeper"])
+@pytest.mark.parametrize(
+    "kind", ["finetune", "lr-rewind", "reinit", "partial-reset", "shuffle", "oneshot", "deeper", "ticket"]
+)
 def test_a_control_with_other_masks_is_found(late_copy: Path, kind: str):
     place = RunFolder(late_copy).control(kind)
     if kind == "shuffle":

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mirl.ticket import Ticket
 
 Kind = Literal[
-    "reinit", "shuffle", "random", "oneshot", "deeper", "dense", "dense-small", "finetune", "lr-rewind", "partial-reset"
-]
+    "reinit", "shuffle", "random", "oneshot", "deeper", "ticket", "dense", "dense-small", "finetune", "lr-rewind",
+    "partial-reset",
+]  # fmt: skip
 
 
 def control(
@@ -37,9 +38,9 @@ def control(
     Args:
         run: Run folder whose search has ended.
         kind: reinit (new initial values), shuffle (masks permuted in each layer), random (weights drawn from everywhere),
-            oneshot (all pruning at once), deeper (one level more, to half the density), dense, dense-small (narrower, as
-            many parameters), finetune and lr-rewind (weights not rewound), partial-reset (MIR-L's: prompts and
-            temperatures stay warm).
+            oneshot (all pruning at once), deeper (one level more, to half the density), ticket (the ticket again; with the
+            total budget, longer), dense, dense-small (narrower, as many parameters), finetune and lr-rewind (weights not
+            rewound), partial-reset (MIR-L's: prompts and temperatures stay warm).
         seed: Seed of what the control draws.
         budget: Updates of one level, or of the whole search.
         data: Where the run's training data lie now, when they have moved.

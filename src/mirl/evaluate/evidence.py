@@ -160,7 +160,7 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
         if c != "clean" and last.psnr[c] < last.input_psnr[c]
     ]
     text += f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
-    controls = [each for each in scored if not each.place.startswith("level-") and each.place != "deeper"]
+    controls = [each for each in scored if not each.place.startswith(("level-", "deeper", "ticket"))]
     equal = [each for each in controls if each.density <= last.density * 1.001]
     warm = [each for each in equal if each.place.startswith(WARM)]
     if cold := [each for each in equal if each not in warm]:
@@ -175,7 +175,22 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     if warm:
         text += " Begun from values that stay trained: "
         text += ", ".join(f"{each.place} at {each.mean - last.mean:+.2f} dB" for each in warm) + " from it."
-    return text + " This run is one seed: it says nothing about the spread."
+    return text + _longer(run, scored) + " This run is one seed: it says nothing about the spread."
+
+
+def _longer(run: Run, scored: Sequence[Scored]) -> str:
+    """What dense network and ticket make of all updates of the search in one training."""
+    longer = {each.place.removesuffix("-total"): each for each in scored if each.place.endswith("-total")}
+    named = [(name, longer[name]) for name in ("dense", "ticket") if name in longer]
+    if not named:
+        return ""
+    updates = sum(level.steps for level in run.levels)
+    text = f" Trained for the {updates:,} updates of all levels at once: "
+    text += ", ".join(f"{name} {each.mean:.2f} dB" for name, each in named)
+    if len(named) > 1:
+        text += f", the ticket {_differences(longer['ticket'], longer['dense'])} from it"
+        text += f", {longer['ticket'].mean - longer['dense'].mean:+.2f} in the mean"
+    return f"{text}."
 
 
 def _run_part(folder: Path, run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list[str]:

@@ -34,7 +34,7 @@ from mirl.recipe import Recipe
 
 _DENSE = ("dense", "dense-small")
 _FROM_INITIAL_VALUES = ("reinit", "dense-small")
-_REWOUND = ("shuffle", "random", "oneshot", "deeper", "dense")  # their start is the run's own rewind point
+_REWOUND = ("shuffle", "random", "oneshot", "deeper", "ticket", "dense")  # their start is the run's own rewind point
 _KINDS = (*_REWOUND, *_FROM_INITIAL_VALUES, "finetune", "lr-rewind", "partial-reset")
 _NAME = re.compile(rf"({'|'.join(sorted(_KINDS, key=len, reverse=True))})(-total)?(?:-seed([1-9][0-9]*))?")
 

@@ -119,6 +119,11 @@ def deeper(run: FinishedRun, seed: int) -> Control:
     return Control(run.recipe, run.start(run.last_level), shrink_masks(run.masks(), ranking, keep, prune))
 
 
+def ticket(run: FinishedRun, seed: int) -> Control:
+    """The ticket itself, from where it began; with the total budget, what more training makes of it."""
+    return Control(run.recipe, run.start(), run.masks())
+
+
 def dense(run: FinishedRun, seed: int) -> Control:
     """The dense network from the rewind point; with the total budget, what the search's updates buy without pruning."""
     return Control(run.recipe, run.rewind_point(), {})
@@ -160,6 +165,7 @@ CONTROLS: dict[str, Callable[[FinishedRun, int], Control]] = {
     "random": random,
     "oneshot": oneshot,
     "deeper": deeper,
+    "ticket": ticket,
     "dense": dense,
     "dense-small": dense_small,
     "finetune": finetune,
