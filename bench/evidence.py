@@ -12,8 +12,10 @@ docs/results.md`.
 """
 
 import argparse
+import hashlib
 import io
 import shutil
+import statistics
 import sys
 import tarfile
 import tempfile
@@ -122,10 +124,6 @@ def run_steps(
     for level in range(levels):
         yield from score_step(places, name, folder.level(level))
         yield from weights_step(places, name, folder.level(level))
-    if levels > 1 and folder.ticket.exists():
-        yield times_step(places, name, folder, levels)
-        if controls:
-            yield crops_step(places, name, folder, levels - 1)
     for kind, seed, budget in controls:
         place = folder.control(control_name(kind, seed, budget))
         yield Step(
@@ -136,6 +134,25 @@ def run_steps(
         if place.done:
             yield from score_step(places, name, place)
             yield from weights_step(places, name, place)
+    if levels > 1 and folder.ticket.exists():
+        yield times_step(places, name, folder, levels)
+        if controls:
+            yield crops_step(places, name, folder)
+
+
+def longer(run: RunFolder) -> TrainingFolder:
+    """The ticket's training with the budget of the whole search."""
+    return run.control(control_name("ticket", 0, "total"))
+
+
+def best_ticket(run: RunFolder) -> TrainingFolder:
+    """What is worth shipping of a run: its last level, or the same trained longer where validation prefers that."""
+    last, more = run.finished_levels[-1], longer(run)
+    return max([last, more] if more.done else [last], key=mean_validation)
+
+
+def mean_validation(place: TrainingFolder) -> float:
+    return statistics.fmean(value["psnr"] for value in place.record()["validation"].values())
 
 
 def search_step(places: Places, name: str, recipe: Recipe, dense_from: str = "") -> Step:
@@ -179,28 +196,31 @@ def measure_ticket(
 ) -> bool:
     """Write PSNR and SSIM of every set and image, with the figures of the ticket and how it was measured."""
     assert places.tests is not None
-    ticket = read_ticket(place.ticket)
+    content = place.ticket.read_bytes()
+    ticket = read_ticket(content)
     backend = open_backend(ticket, "native")
     tasks = MEASURED if protocol == "standard" else TASKS
     result = evaluate(lambda image: restore_pixels(backend, image, tile=0), places.tests, protocol, tasks)
     make_folder(file.parent)
     result.write_csv(file.with_suffix(".csv"))
     command = f"mirl evaluate --ticket {place.ticket} --data TESTS --protocol {protocol} --tasks {' '.join(tasks)}"
-    figures = describe_ticket(ticket, place.ticket.stat().st_size)
+    figures = describe_ticket(ticket, len(content))
     summary = result.summary()
     write_json(file, {
         **result.to_json(label), "summary_psnr": summary[0] if summary else None,
-        "figures": {key: figures[key] for key in FIGURES}, "command": command, "machine": machine(),
+        "figures": {key: figures[key] for key in FIGURES}, "sha256": hashlib.sha256(content).hexdigest(),
+        "command": command, "machine": machine(),
     })  # fmt: skip
     return True
 
 
 def times_step(places: Places, name: str, run: RunFolder, levels: int) -> Step:
-    """CPU time of every level."""
+    """CPU time of every level, and of the ticket that was trained longer."""
     file = places.results / "times" / f"{name}.json"
 
     def work(seconds: float | None) -> bool:
-        tickets = {f"level-{n:02d}": run.level(n).ticket for n in range(levels)}
+        places_timed = [*(run.level(n) for n in range(levels)), *([more] if (more := longer(run)).done else [])]
+        tickets = {place.path.name: place.ticket for place in places_timed}
         make_folder(file.parent)
         write_json(file, {**measure_times(tickets, ROUNDS), "command": "make evidence"})
         return True
@@ -208,12 +228,12 @@ def times_step(places: Places, name: str, run: RunFolder, levels: int) -> Step:
     return Step(f"{name}: times", file.exists, work)
 
 
-def crops_step(places: Places, name: str, run: RunFolder, last: int) -> Step:
-    """Pictures of the dense level and the last one."""
+def crops_step(places: Places, name: str, run: RunFolder) -> Step:
+    """Pictures of the dense level and the ticket."""
     folder = places.results / "crops" / name
 
     def work(seconds: float | None) -> bool:
-        write_strips(*(read_ticket(run.level(level).ticket) for level in (0, last)), PICTURED, folder)
+        write_strips(*(read_ticket(place.ticket) for place in (run.level(0), best_ticket(run))), PICTURED, folder)
         return True
 
     return Step(f"{name}: crops", (folder / "crops.json").exists, work)

@@ -17,6 +17,7 @@ from mirl.evaluate.evidence import MARKS, verdict, write_results
 from mirl.evaluate.page import CROP
 from mirl.evaluate.runs import Level, Run
 from mirl.evaluate.scores import COLUMNS, Scored
+from mirl.files import make_folder, write_json
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
 from mirl.recipe import PruneConfig, Recipe, TrainConfig
@@ -51,7 +52,9 @@ def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return evidence.Places(mini_data(), tests, tmp_path / "runs", tmp_path / "results", "cpu")
 
 
-def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidence.Places, tmp_path: Path, capsys):
+def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
+    places: evidence.Places, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
     evidence.advance(places, evidence.time.monotonic() - 1, "")
     assert "time is up before: pilots/first: search" in capsys.readouterr().out
     first = next(step for step in evidence.steps(places))
@@ -101,6 +104,17 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     assert len(verify(places.runs / "small").controls) == len(evidence.CONTROLS)
     assert not [step.name for step in evidence.steps(places) if step.name.startswith("small: ") and not step.done()]
     page = tmp_path / "page.md"
+    run = RunFolder(places.runs / "small")
+    for psnr in (0.0, 99.0):
+        record = evidence.longer(run).record()
+        for scores in record["validation"].values():
+            scores["psnr"] = psnr
+        write_json(evidence.longer(run).path / "control.json", record)
+        best = evidence.best_ticket(run)
+        assert best.path.name == ("ticket-total" if psnr else "level-02")
+    monkeypatch.setattr("mirl.ticket.SHIPPED", best.path / "package")
+    make_folder(best.path / "package")
+    shutil.copy(best.ticket, best.path / "package" / "small.mirl")
     shutil.copy(Path(__file__).parents[1] / "results" / "peers.json", places.results.parent)
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{MARKS[0]}\nold figures\n{MARKS[1]}\nafter\n")
@@ -129,9 +143,11 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(places: evidenc
     assert f"{scores_of(places, 'small', 1)['derain']:.2f}" in summary
     assert "](page-files/small-mean.svg)" in summary
     assert "| **ours, small** | all, blind |" in text
+    assert text.count(", in the package**") == 1
+    assert f"| **{best.path.name}, in the package** |" in text
     assert "| PReNet | rain | 169 k | 0.7 | 1.87 |" in text
     times = json.loads((places.results / "times" / "small.json").read_text())
-    assert [row["place"] for row in times["rows"]] == ["level-00", "level-01", "level-02"]
+    assert [row["place"] for row in times["rows"]] == ["level-00", "level-01", "level-02", "ticket-total"]
     assert all(0 < row["ratio"] < 1 for row in times["rows"]), "a network of a few channels against CDnCNN-B"
     for task, cost in product(("denoise25", "derain", "dehaze"), ("time", "size")):
         assert "ours, small" in (tmp_path / "page-files" / f"peers-{task}-{cost}.svg").read_text()
@@ -154,7 +170,7 @@ def test_the_published_runs_pass_their_audit_and_are_those_of_the_shipped_ticket
     for audit in audits.values():
         assert audit.ok, audit.problems
     for shipped in SHIPPED.glob("*.mirl"):
-        assert shipped.read_bytes() == runs[shipped.stem].ticket.read_bytes()
+        assert shipped.read_bytes() == evidence.best_ticket(runs[shipped.stem]).ticket.read_bytes()
     controls = {path.parent.name for path in published.glob("runs/small/controls/*/control.json")}
     assert {control["control"] for control in audits["small"].controls} == controls
 
@@ -186,10 +202,10 @@ def test_the_verdict_follows_from_the_scores():
     assert "it is a winning ticket. Begun from values that stay trained: partial-reset-seed1 at +0.50 dB from it." in warm
     assert "No control of its size" in verdict(run, [*levels, scored("partial-reset", 0.1, 31.0)])
     longer = [*levels, scored("reinit", 0.1, 29.0), scored("dense-total", 1.0, 31.0)]
-    assert "of all levels at once: dense 31.00 dB. This run" in verdict(run, longer)
-    assert "Of 1 measured controls" in verdict(run, [*longer, scored("ticket-total", 0.1, 30.9)])
-    assert "ticket 30.90 dB, the ticket noise 15 -0.10, noise" in verdict(run, [*longer, scored("ticket-total", 0.1, 30.9)])
-    assert ", -0.10 in the mean." in verdict(run, [*longer, scored("ticket-total", 0.1, 30.9)])
+    assert "10 updates of all levels at once, the dense network is at +1.00 dB from" in verdict(run, longer)
+    both = verdict(run, [*longer, scored("ticket-total", 0.1, 29.9)])
+    assert "Of 1 measured controls" in both
+    assert "the ticket is at -0.10 dB and the dense network is at +1.00 dB from that dense network (the ticket noise" in both
     assert "at once" not in verdict(run, levels)
     assert "no measured ticket" in verdict(run, levels[:1])
 

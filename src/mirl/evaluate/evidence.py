@@ -10,6 +10,7 @@
 Every number on the page comes from these files; the verdict is computed.
 """
 
+import hashlib
 import os
 import statistics
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from mirl.evaluate.report import MATCH_DB, plot_layers
 from mirl.evaluate.runs import Level, Run, read_runs
 from mirl.evaluate.scores import COLUMNS, HEADS, Scored, read_scores, table
 from mirl.files import csv_text, make_folder, read_json, write_bytes
+from mirl.ticket import shipped
 
 WARM = ("finetune", "lr-rewind", "partial-reset")  # controls that do not put back every tensor
 WORST = 3  # images a task that the page names
@@ -58,7 +60,7 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     for run in runs:
         mine = [each for each in scored if each.run == run.label]
         lines += _run_part(folder, run, mine, files) + _crops_part(folder / "crops" / run.label, page)
-    lines += peers_part(folder.parent / "peers.json", [s for run in runs if (s := _ends(run, scored)[1])], scored, files)
+    lines += peers_part(folder.parent / "peers.json", [s for run in runs if (s := _ours(run, scored))], scored, files)
     lines += _pilots_part(folder / "pilots.json")
     for old in beside.glob("*.*"):
         if old.name not in files and old.suffix in (".svg", ".csv"):
@@ -102,6 +104,17 @@ def _ends(run: Run, scored: Sequence[Scored]) -> tuple[Scored | None, Scored | N
     """The tickets of a run's dense level and of its last, where they are measured."""
     levels = {each.place: each for each in scored if each.run == run.label}
     return levels.get("level-00"), levels.get(f"level-{run.last.number:02d}")
+
+
+def _ships(each: Scored) -> bool:
+    """Whether a measured ticket is the one in the package under the name of its run."""
+    file = shipped().get(each.run)
+    return file is not None and hashlib.sha256(file.read_bytes()).hexdigest() == each.sha256
+
+
+def _ours(run: Run, scored: Sequence[Scored]) -> Scored | None:
+    """The ticket of a run that is in the package, else that of its last level."""
+    return next((each for each in scored if each.run == run.label and _ships(each)), _ends(run, scored)[1])
 
 
 def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
@@ -179,18 +192,17 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
 
 
 def _longer(run: Run, scored: Sequence[Scored]) -> str:
-    """What dense network and ticket make of all updates of the search in one training."""
+    """What ticket and dense network make of all updates of the search in one training, beside the dense level of one."""
     longer = {each.place.removesuffix("-total"): each for each in scored if each.place.endswith("-total")}
-    named = [(name, longer[name]) for name in ("dense", "ticket") if name in longer]
-    if not named:
+    level, _ = _ends(run, scored)
+    named = [
+        (f"the {name}", longer[key]) for key, name in (("ticket", "ticket"), ("dense", "dense network")) if key in longer
+    ]
+    if not named or level is None:
         return ""
-    updates = sum(level.steps for level in run.levels)
-    text = f" Trained for the {updates:,} updates of all levels at once: "
-    text += ", ".join(f"{name} {each.mean:.2f} dB" for name, each in named)
-    if len(named) > 1:
-        text += f", the ticket {_differences(longer['ticket'], longer['dense'])} from it"
-        text += f", {longer['ticket'].mean - longer['dense'].mean:+.2f} in the mean"
-    return f"{text}."
+    text = f" Trained longer, for the {sum(each.steps for each in run.levels):,} updates of all levels at once, "
+    text += " and ".join(f"{name} is at {each.mean - level.mean:+.2f} dB" for name, each in named)
+    return text + f" from that dense network ({', '.join(f'{name} {_differences(each, level)}' for name, each in named)})."
 
 
 def _run_part(folder: Path, run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list[str]:
@@ -238,7 +250,8 @@ def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
     names = [f"level-{level.number:02d}" for level in run.levels] + [c.name for c in run.controls]
     for each in sorted((s for s in scored if s.place in names), key=lambda s: names.index(s.place)):
         time = "" if each.time is None else f"{each.time:.2g}"
-        rows.append([each.place, f"{each.density:.2%}", f"{each.figures['bytes'] / 1000:.0f}", time,
+        place = f"**{each.place}, in the package**" if _ships(each) else each.place
+        rows.append([place, f"{each.density:.2%}", f"{each.figures['bytes'] / 1000:.0f}", time,
                      *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])  # fmt: skip
     return [
         "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `web`: "
@@ -251,7 +264,7 @@ def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
 
 def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
     """Name the images that the last level helps least, by task."""
-    _, last = _ends(run, scored)
+    last = _ours(run, scored)
     if last is None or not run.last.number:
         return []
     rows = []

@@ -28,7 +28,7 @@ class Scored:
     """A measured ticket: run, place (level-NN or a control's name), its figures, PSNR by task, scores by image.
 
     `density` is what it keeps over all parameters of the network that was searched, also for a smaller dense network;
-    `time` its CPU time as a ratio to CDnCNN-B's, None where it was not measured.
+    `time` its CPU time as a ratio to CDnCNN-B's, None where it was not measured; `sha256` that of its file.
     """
 
     run: str
@@ -39,6 +39,7 @@ class Scored:
     input_psnr: dict[str, float]
     images: tuple[dict[str, str], ...]
     time: float | None = None
+    sha256: str = ""
 
     @property
     def mean(self) -> float:
@@ -69,7 +70,8 @@ def read_scores(folder: Path, totals: dict[str, int]) -> list[Scored]:
         psnr, of_input = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in ("psnr", "input_psnr"))
         density = value["figures"]["nonzero"] / totals[run]
         time = times.get((run, place))
-        scored.append(Scored(run, place, density, value["figures"], psnr, of_input, images, time))
+        sha256 = value.get("sha256", "")
+        scored.append(Scored(run, place, density, value["figures"], psnr, of_input, images, time, sha256))
     return scored
 
 
