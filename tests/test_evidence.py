@@ -143,6 +143,8 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     assert f"{scores_of(places, 'small', 1)['derain']:.2f}" in summary
     assert "](page-files/small-mean.svg)" in summary
     assert "| **ours, small** | all, blind |" in text
+    for block in text.split("\n\n"):
+        assert not block.startswith("| ") or len({line.count("|") for line in block.splitlines()}) == 1, block
     assert text.count(", in the package**") == 1
     assert f"| **{best.path.name}, in the package** |" in text
     assert "| PReNet | rain | 169 k | 0.7 | 1.87 |" in text

@@ -308,15 +308,23 @@ def _cost_table(trained: dict[str, Level]) -> list[str]:
 def _pilots_part(file: Path) -> list[str]:
     if not file.exists():
         return []
+    found = read_json(file, "the table of pilots", dict)["rows"]
+    tasks = list(dict.fromkeys(task for row in found for task in row["validation_psnr"]))
     rows = [
         [r["pilot"], f"{r['parameters']:,}", f"{r['density']:.0%}", str(r["steps"]), f"{r['seconds_per_step']:.2f}",
-         f"{r['mean_psnr']:.2f}", *(f"{value:.2f}" for value in r["validation_psnr"].values())]
-        for r in read_json(file, "the table of pilots", dict)["rows"]
+         f"{r['mean_psnr']:.2f}", *(f"{r['validation_psnr'][t]:.2f}" if t in r["validation_psnr"] else "" for t in tasks)]
+        for r in found
     ]  # fmt: skip
-    head = ["pilot", "parameters", "density", "updates", "s an update", "mean dB", *HEADS[:-1]]
-    what = "Short trainings by which the recipe was chosen, each another choice, the sparse ones of the dense network with "
-    what += "Muon at 4e-3; validation PSNR."
-    return ["## Pilots", "", what, "", *table(head, rows)]
+    names = dict(zip(COLUMNS, HEADS, strict=True))
+    head = ["pilot", "parameters", "density", "updates", "s an update", "mean dB", *(names[task] for task in tasks)]
+    what = "The choices behind the recipe, each in a short training with one thing changed (`bench/pilots.py`), the sparse "
+    what += (
+        "ones of the dense network with Muon at 4e-3. PSNR on validation images, mean over all tasks; one seed; seconds on "
+    )
+    what += "a machine that had other work too. Best: "
+    kinds = ("dense", [r for r in found if r["density"] == 1]), ("sparse", [r for r in found if r["density"] < 1])
+    best = [f"{max(mine, key=lambda r: r['mean_psnr'])['pilot']} of the {kind}" for kind, mine in kinds if mine]
+    return ["## Pilots", "", f"{what}{', '.join(best)}.", "", *table(head, rows)]
 
 
 def _series(label: str, scored: Sequence[Scored], column: str) -> plots.Series:
