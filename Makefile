@@ -60,10 +60,13 @@ TESTS ?= ../shared/data/test
 RUNS ?= runs/evidence
 RESULTS ?= results/evidence
 DEVICE ?= auto
+# The project's own results have their page in docs and README; those of another folder lie beside them.
+PAGE = $(if $(filter results/evidence,$(RESULTS)),-o docs/results.md --readme README.md,-o $(RESULTS)/results.md)
 evidence: $(STAMP)
 	$(BIN)/python bench/evidence.py --data $(DATA) --tests $(TESTS) --runs $(RUNS) --results $(RESULTS) --device $(DEVICE) \
 		$(if $(TIME),--time-limit $(TIME))
-	$(BIN)/mirl report --evidence $(RESULTS) -o docs/results.md --readme README.md
+	if ls $(RESULTS)/runs/*/level-00/level.json > /dev/null 2>&1; then $(BIN)/mirl report --evidence $(RESULTS) $(PAGE); \
+		else echo "no level is done yet, so there is no page yet"; fi
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py

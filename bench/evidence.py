@@ -3,38 +3,32 @@
     make evidence [DATA=../shared/data/train] [TESTS=../shared/data/test] [TIME=2h] [DEVICE=cuda]
     python bench/evidence.py --data DATA [--tests TESTS] [--time-limit 2h] [--device cuda] [--only small]
 
-The steps are those of `steps`, in this order. What is done is known from the folder of runs alone, so a copied folder goes
-on anywhere; a step that the time limit or Ctrl-C stops goes on where it was. `--list` says what is done. What others need is
-copied to `--results`: the runs' records, the scores of every ticket on TESTS, the table of pilots, and the weights of some
-runs, packed; a run packed there and not in `--runs` is unpacked and goes on. To repeat everything from nothing, name a new
-folder for `--runs` and another for `--results`. The page is made by `mirl report --evidence results/evidence -o
-docs/results.md`.
+The steps are those of `steps`, in this order. What is done is known from the folders of runs and results, so copied folders
+go on anywhere; a training that the time limit or Ctrl-C stops goes on where it was (a measurement, of minutes, is not cut
+short). `--list` says what is done. What others need is copied to `--results`: the runs' records, the scores of every ticket
+on TESTS, the table of pilots, and the weights of some runs, packed. A run packed there and not in `--runs` is unpacked and
+goes on; one shown there as ended and not packed is not trained again. To repeat everything from nothing, name a new folder
+for `--runs` and another for `--results`. The page is made by `mirl report --evidence results/evidence -o docs/results.md`.
 """
 
 import argparse
-import hashlib
-import io
-import shutil
+import json
 import statistics
 import sys
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from evidence_files import Places, is_published, pack, publish, sha256, unpack
 from mirl.cli.lottery import parse_seconds
 from mirl.cli.progress import training_progress
-from mirl.data.pairs import fingerprint
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.evaluate.benchmark import evaluate
 from mirl.evaluate.crops import write_strips
 from mirl.evaluate.speed import machine
 from mirl.files import make_folder, write_bytes, write_json
-from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
 from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
 from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder
@@ -45,8 +39,7 @@ from pilots import BASE, PILOTS
 from ticket_times import measure_times
 
 FIGURES = ("parameters", "nonzero", "density", "density_macs", "bytes", "dense_bytes")
-TASKS = ("denoise15", "denoise25", "denoise50", "derain", "dehaze")
-MEASURED = (*TASKS, "web", "clean")
+MEASURED = ("denoise15", "denoise25", "denoise50", "derain", "dehaze", "web", "clean")
 CONTROLS: tuple[tuple[str, int, Budget], ...] = (
     ("reinit", 0, "level"),
     ("dense-small", 0, "level"),
@@ -81,19 +74,8 @@ class Step:
     work: Callable[[float | None], bool]
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where data, tests, runs and results lie; `tests` may be None, then nothing is scored."""
-
-    data: Path
-    tests: Path | None
-    runs: Path
-    results: Path
-    device: str
-
-
 def steps(places: Places) -> Iterator[Step]:
-    """All work, the most telling first."""
+    """All work, pilots first, then the most telling."""
     for name, recipe in PILOTS.items():
         thins = recipe.prune.keep < 1 and not recipe.rewind_step
         yield search_step(places, f"pilots/{name}", recipe, dense_from=f"pilots/{BASE}" if thins else "")
@@ -113,6 +95,8 @@ def run_steps(
     """A search, its tickets measured, and each control with its ticket measured."""
     folder = RunFolder(places.runs / name)
     yield search_step(places, name, recipe, dense_from)
+    if not folder.path.exists():
+        return
     levels = len(folder.finished_levels)
     if name in PACKED:
         if levels:  # the weights that end what comes before a late rewind point are that point: one archive holds them once
@@ -135,8 +119,12 @@ def run_steps(
             yield from score_step(places, name, place)
             yield from weights_step(places, name, place)
     if levels > 1 and folder.ticket.exists():
-        yield times_step(places, name, folder, levels)
-        if controls:
+        trained = [folder.level(level) for level in range(levels)]
+        trained += [
+            place for kind, seed, budget in controls if (place := folder.control(control_name(kind, seed, budget))).done
+        ]
+        yield times_step(places, name, {place.path.name: place.ticket for place in trained})
+        if name in PACKED:
             yield crops_step(places, name, folder)
 
 
@@ -163,10 +151,14 @@ def search_step(places: Places, name: str, recipe: Recipe, dense_from: str = "")
         with training_progress() as progress:
             return search(
                 recipe, run, places.data, device=places.device, time_limit_seconds=seconds, progress=progress,
-                dense_from=source,
+                dense_from=source if source and source.exists() else None,
             ).finished  # fmt: skip
 
-    return Step(f"{name}: search", lambda: (run / "ticket.mirl").exists(), work)
+    def done() -> bool:
+        """Ended here, or published: what a fresh clone shows and does not hold is not trained once more."""
+        return (run / "ticket.mirl").exists() or (not run.exists() and is_published(places, name, recipe))
+
+    return Step(f"{name}: search", done, work)
 
 
 def train_control(places: Places, run: Path, kind: str, seed: int, budget: Budget, seconds: float | None) -> bool:
@@ -178,65 +170,66 @@ def train_control(places: Places, run: Path, kind: str, seed: int, budget: Budge
 
 
 def score_step(places: Places, name: str, place: TrainingFolder) -> Iterator[Step]:
-    """Measure one ticket on the test sets, in both protocols for the tickets of the search."""
+    """Measure one ticket on the test sets."""
     if places.tests is None:
         return
     label = f"{name}-{place.path.name}"
-    for protocol in ("standard", "paper"):
-        if protocol == "paper" and place.marker != "level.json":
-            continue
-        file = places.results / "scores" / f"{label}-{protocol}.json"
-        yield Step(
-            f"{label}: scores, {protocol}", file.exists, partial(measure_ticket, places, label, place, protocol, file)
-        )
+    file = places.results / "scores" / f"{label}-standard.json"
+
+    def done() -> bool:
+        return file.exists() and json.loads(file.read_text()).get("sha256") == sha256(place.ticket)
+
+    yield Step(f"{label}: scores", done, partial(measure_ticket, places, label, place, file))
 
 
-def measure_ticket(
-    places: Places, label: str, place: TrainingFolder, protocol: str, file: Path, seconds: float | None
-) -> bool:
+def measure_ticket(places: Places, label: str, place: TrainingFolder, file: Path, seconds: float | None) -> bool:
     """Write PSNR and SSIM of every set and image, with the figures of the ticket and how it was measured."""
     assert places.tests is not None
-    content = place.ticket.read_bytes()
-    ticket = read_ticket(content)
+    ticket = read_ticket(place.ticket)
     backend = open_backend(ticket, "native")
-    tasks = MEASURED if protocol == "standard" else TASKS
-    result = evaluate(lambda image: restore_pixels(backend, image, tile=0), places.tests, protocol, tasks)
+    result = evaluate(lambda image: restore_pixels(backend, image, tile=0), places.tests, "standard", MEASURED)
     make_folder(file.parent)
     result.write_csv(file.with_suffix(".csv"))
-    command = f"mirl evaluate --ticket {place.ticket} --data TESTS --protocol {protocol} --tasks {' '.join(tasks)}"
-    figures = describe_ticket(ticket, len(content))
-    summary = result.summary()
+    command = f"mirl evaluate --ticket {place.ticket} --data TESTS --protocol standard --tasks {' '.join(MEASURED)}"
+    figures = describe_ticket(ticket, place.ticket.stat().st_size)
     write_json(file, {
-        **result.to_json(label), "summary_psnr": summary[0] if summary else None,
-        "figures": {key: figures[key] for key in FIGURES}, "sha256": hashlib.sha256(content).hexdigest(),
+        **result.to_json(label), "figures": {key: figures[key] for key in FIGURES}, "sha256": sha256(place.ticket),
         "command": command, "machine": machine(),
     })  # fmt: skip
     return True
 
 
-def times_step(places: Places, name: str, run: RunFolder, levels: int) -> Step:
-    """CPU time of every level, and of the ticket that was trained longer."""
+def times_step(places: Places, name: str, tickets: dict[str, Path]) -> Step:
+    """CPU time of every level and control."""
     file = places.results / "times" / f"{name}.json"
 
     def work(seconds: float | None) -> bool:
-        places_timed = [*(run.level(n) for n in range(levels)), *([more] if (more := longer(run)).done else [])]
-        tickets = {place.path.name: place.ticket for place in places_timed}
         make_folder(file.parent)
         write_json(file, {**measure_times(tickets, ROUNDS), "command": "make evidence"})
         return True
 
-    return Step(f"{name}: times", file.exists, work)
+    def done() -> bool:
+        return file.exists() and [row["place"] for row in json.loads(file.read_text())["rows"]] == list(tickets)
+
+    return Step(f"{name}: times", done, work)
 
 
 def crops_step(places: Places, name: str, run: RunFolder) -> Step:
     """Pictures of the dense level and the ticket."""
     folder = places.results / "crops" / name
+    tickets = {"dense": run.level(0).ticket, "ticket": best_ticket(run).ticket}
+    made_of = {label: sha256(path) for label, path in tickets.items()}
 
     def work(seconds: float | None) -> bool:
-        write_strips(*(read_ticket(place.ticket) for place in (run.level(0), best_ticket(run))), PICTURED, folder)
+        write_strips(*(read_ticket(path) for path in tickets.values()), PICTURED, folder)
+        write_json(folder / "sha256.json", made_of)
         return True
 
-    return Step(f"{name}: crops", (folder / "crops.json").exists, work)
+    def done() -> bool:
+        file = folder / "sha256.json"
+        return file.exists() and json.loads(file.read_text()) == made_of
+
+    return Step(f"{name}: crops", done, work)
 
 
 def weights_step(places: Places, name: str, place: TrainingFolder) -> Iterator[Step]:
@@ -254,62 +247,6 @@ def pack_step(places: Places, name: str, label: str, files: list[Path]) -> Step:
         return True
 
     return Step(f"{name}: weights of {label}", archive.exists, work)
-
-
-def pack(files: list[Path], root: Path) -> bytes:
-    """Return files as a .tar.xz with their names below `root`; equal files give equal bytes."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:xz", preset=9) as archive:
-        for path in files:
-            entry = tarfile.TarInfo(str(path.relative_to(root)))
-            entry.size = path.stat().st_size
-            with path.open("rb") as file:
-                archive.addfile(entry, file)
-    return content.getvalue()
-
-
-def unpack(places: Places) -> None:
-    """Put back the packed runs that `runs` does not have, so that they go on."""
-    for packed in sorted((places.results / "weights").glob("*")):
-        if (places.runs / packed.name).exists():
-            continue
-        print(f"unpacking {packed}", file=sys.stderr, flush=True)
-        make_folder(places.runs)
-        with tempfile.TemporaryDirectory(dir=places.runs) as folder:
-            for file in sorted(packed.glob("*.tar.xz")):
-                with tarfile.open(file) as archive:
-                    archive.extractall(folder, filter="data")
-            (Path(folder) / packed.name).rename(places.runs / packed.name)
-
-
-def publish(places: Places) -> None:
-    """Copy the records of all runs (JSON alone, no weights) and write the table of pilots."""
-    for source in sorted(places.runs.rglob("*.json*")):
-        if source.name in ("recipe.json", "level.json", "control.json", "metrics.jsonl") and "pilots" not in source.parts:
-            target = places.results / "runs" / source.relative_to(places.runs)
-            make_folder(target.parent)
-            shutil.copyfile(source, target)
-    rows = [pilot_row(name, RunFolder(places.runs / "pilots" / name)) for name in PILOTS]
-    if found := [row for row in rows if row]:
-        make_folder(places.results)
-        write_json(places.results / "pilots.json", {
-            "command": "make evidence", "data": fingerprint(places.data), "machine": machine(), "rows": found,
-        })  # fmt: skip
-
-
-def pilot_row(name: str, run: RunFolder) -> dict[str, Any]:
-    """One line of the table: what was tried, what its last training cost and reached on the validation images."""
-    if not run.ticket.exists():
-        return {}
-    record, recipe = run.finished_levels[-1].record(), PILOTS[name]
-    scores = {task: value["psnr"] for task, value in record["validation"].items()}
-    return {
-        "pilot": name, "parameters": parameter_count(recipe.network), "density": record["density"],
-        "macs_per_pixel": macs_per_pixel(recipe.network),
-        "attention_macs_per_pixel": attention_macs_per_pixel(recipe.network), "steps": record["steps"],
-        "seconds": record["seconds"], "seconds_per_step": record["seconds"] / record["steps"], "validation_psnr": scores,
-        "mean_psnr": sum(scores.values()) / len(scores), "recipe": record["recipe"],
-    }  # fmt: skip
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ from PIL import Image
 from conftest import mini_data
 from mirl.errors import MirlError
 from mirl.evaluate.crops import GAP, RANKS
-from mirl.evaluate.evidence import MARKS, verdict, write_results
+from mirl.evaluate.evidence import MARKS, write_results
 from mirl.evaluate.page import CROP
 from mirl.evaluate.runs import Level, Run
 from mirl.evaluate.scores import COLUMNS, Scored
+from mirl.evaluate.verdict import ASKED, paired, verdict
 from mirl.files import make_folder, write_json
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
@@ -26,6 +27,7 @@ from mirl.ticket import SHIPPED
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
 import evidence
+import evidence_files
 import ticket_times
 
 
@@ -36,6 +38,7 @@ def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     thin = replace(pilot, prune=PruneConfig(keep=0.5, fraction=0.9, score="lamp", rate_exponent=0.5))
     late = replace(thin, rewind_step=1)
     monkeypatch.setattr(evidence, "PILOTS", {"first": pilot, "thin": thin, "late": late})
+    monkeypatch.setattr(evidence_files, "PILOTS", evidence.PILOTS)
     monkeypatch.setattr(evidence, "BASE", "first")
     monkeypatch.setattr(evidence, "RAIN", replace(mini_recipe, seed=4))
     monkeypatch.setattr(evidence, "BY_MAGNITUDE", replace(mini_recipe, seed=5))
@@ -79,7 +82,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
         assert audit.finished
         assert len(audit.controls) == controls
     names = {path.name for path in (places.results / "scores").glob("*.json")}
-    assert {"small-level-00-standard.json", "small-level-00-paper.json", "small-reinit-standard.json"} <= names
+    assert {"small-level-00-standard.json", "small-reinit-standard.json"} <= names
     scores = json.loads((places.results / "scores" / "small-level-00-standard.json").read_text())
     assert {row["task"] for row in scores["rows"]} == set(evidence.MEASURED)
     assert scores["figures"]["density"] == 1.0
@@ -102,7 +105,12 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
         assert audit.finished
         assert len(audit.levels) == 3
     assert len(verify(places.runs / "small").controls) == len(evidence.CONTROLS)
-    assert not [step.name for step in evidence.steps(places) if step.name.startswith("small: ") and not step.done()]
+    assert not [step.name for step in evidence.steps(places) if not step.done()], "what is published is not trained again"
+    evidence.publish(places)
+    assert json.loads((places.results / "pilots.json").read_text())["rows"] == pilots
+    recorded = places.results / "scores" / "small-level-01-standard.json"
+    write_json(recorded, json.loads(recorded.read_text()) | {"sha256": "of another ticket"})
+    assert [step.name for step in evidence.steps(places) if not step.done()] == ["small-level-01: scores"]
     page = tmp_path / "page.md"
     run = RunFolder(places.runs / "small")
     for psnr in (0.0, 99.0):
@@ -130,7 +138,9 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     ):  # fmt: skip
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]
         assert f"{scores_of(places, name, 1)['derain']:.2f}" in part
-        assert ("No control of its size" in part) == (controls == 0)
+        assert (f"Not measured of what a winning ticket must beat: {'' if controls else 'reinit, '}" in part) == (
+            name != "small"
+        )
         assert ("weights were not kept" in part) == (name not in evidence.PACKED)
     ours, web = scores_of(places, "small", 2), scores_of(places, "small-web", 2)
     assert "in as many updates: the ticket of small-web beside that of small, in dB: noise 15 " in text
@@ -145,11 +155,12 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     assert "| **ours, small** | all, blind |" in text
     for block in text.split("\n\n"):
         assert not block.startswith("| ") or len({line.count("|") for line in block.splitlines()}) == 1, block
-    assert text.count(", in the package**") == 1
-    assert f"| **{best.path.name}, in the package** |" in text
+    assert text.count(f"| **{best.path.name}, in the package** |") == 2, "in the tables of PSNR and SSIM"
     assert "| PReNet | rain | 169 k | 0.7 | 1.87 |" in text
     times = json.loads((places.results / "times" / "small.json").read_text())
-    assert [row["place"] for row in times["rows"]] == ["level-00", "level-01", "level-02", "ticket-total"]
+    assert [row["place"] for row in times["rows"]] == [
+        "level-00", "level-01", "level-02", *(evidence.control_name(*control) for control in evidence.CONTROLS)
+    ]  # fmt: skip
     assert all(0 < row["ratio"] < 1 for row in times["rows"]), "a network of a few channels against CDnCNN-B"
     for task, cost in product(("denoise25", "derain", "dehaze"), ("time", "size")):
         assert "ours, small" in (tmp_path / "page-files" / f"peers-{task}-{cost}.svg").read_text()
@@ -182,39 +193,66 @@ def scores_of(places: evidence.Places, name: str, level: int) -> dict[str, float
     return {row["task"]: row["psnr"] for row in value["rows"]}
 
 
-def test_the_verdict_follows_from_the_scores():
-    def scored(place: str, density: float, psnr: float) -> Scored:
-        scores = dict.fromkeys(COLUMNS, psnr)
-        return Scored("r", place, density, {"density": density}, scores, dict.fromkeys(COLUMNS, 20.0), ())
+def scored(place: str, density: float, *psnr: float, run: str = "r") -> Scored:
+    """A ticket measured on as many images of every set as `psnr` has values."""
+    scores = dict.fromkeys(COLUMNS, sum(psnr) / len(psnr))
+    images = [
+        {"task": task, "set": name, "image": str(n), "psnr": str(value), "input_psnr": "20.0"}
+        for task, sets in COLUMNS.items() for name in sets for n, value in enumerate(psnr)
+    ]  # fmt: skip
+    return Scored(run, place, density, {"density": density}, scores, dict.fromkeys(COLUMNS, 20.0), tuple(images))
 
+
+def test_the_verdict_follows_from_the_scores():
     levels = [scored("level-00", 1.0, 30.0), scored("level-01", 0.1, 30.5)]
+    weak = [scored(kind, 0.1, 29.0) for kind in ASKED]
     run = make_run()
     assert "beats its dense network: +0.50 dB" in verdict(run, levels)
-    assert "loses to its dense network: -11.00 dB" in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
-    assert "Worse than left alone: noise 15, noise 25" in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
-    assert "web (on which it was not trained)." in verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
+    poor = verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
+    assert "loses to its dense network: -11.00 dB" in poor
+    assert "Worse than left alone: noise 15, noise 25" in poor
+    assert "web (on which it was not trained)." in poor
     assert "Nothing is worse than left alone" in verdict(run, levels)
-    assert "dB from it: by these runs it is a winning ticket" in verdict(run, [*levels, scored("reinit", 0.1, 29.0)])
-    assert "not shown to be a winning ticket" in verdict(
-        run, [*levels, scored("reinit", 0.1, 29.0), scored("oneshot", 0.1, 31.0)]
+    assert "By these runs it is a winning ticket" in verdict(run, [*levels, *weak])
+    for kind in ASKED:
+        short = verdict(run, [*levels, *(each for each in weak if each.place != kind)])
+        assert f"must beat: {kind}; so nothing says whether it is one." in short
+    assert "must beat: reinit, shuffle, oneshot, dense-small; so" in verdict(
+        run, [*levels, scored("reinit-total", 0.1, 1.0)]
     )
-    short = verdict(run, [levels[0], scored("level-01", 0.1, 29.5), scored("reinit", 0.1, 29.0)])
-    assert "it beats them, yet by these runs it is not shown to be a winning ticket" in short
-    warm = verdict(run, [*levels, scored("reinit", 0.1, 29.0), scored("partial-reset-seed1", 0.1, 31.0)])
-    assert "it is a winning ticket. Begun from values that stay trained: partial-reset-seed1 at +0.50 dB from it." in warm
-    assert "No control of its size" in verdict(run, [*levels, scored("partial-reset", 0.1, 31.0)])
-    longer = [*levels, scored("reinit", 0.1, 29.0), scored("dense-total", 1.0, 31.0)]
+    assert "not shown to be a winning ticket" in verdict(run, [*levels, *weak, scored("random", 0.1, 31.0)])
+    lost = verdict(run, [levels[0], scored("level-01", 0.1, 29.5), *weak])
+    assert "It beats them, yet not its dense network: by these runs it is not shown to be a winning ticket" in lost
+    warm = verdict(run, [*levels, *weak, scored("partial-reset-seed1", 0.1, 31.0)])
+    assert "a winning ticket. Begun from values that stay trained: partial-reset-seed1 at +0.50 dB from it." in warm
+    partial = dict(run.recipe_file["recipe"], prune={"reset": "partial"})
+    assert "It was not rewound whole" in verdict(replace(run, recipe_file={"recipe": partial}), [*levels, *weak])
+    longer = [*levels, *weak, scored("dense-total", 1.0, 31.0)]
     assert "10 updates of all levels at once, the dense network is at +1.00 dB from" in verdict(run, longer)
     both = verdict(run, [*longer, scored("ticket-total", 0.1, 29.9)])
-    assert "Of 1 measured controls" in both
+    assert "Of 4 measured controls" in both
     assert "the ticket is at -0.10 dB and the dense network is at +1.00 dB from that dense network (the ticket noise" in both
     assert "at once" not in verdict(run, levels)
     assert "no measured ticket" in verdict(run, levels[:1])
 
 
+def test_differences_are_paired_and_no_more_is_said_than_they_bear():
+    dense, ticket = scored("level-00", 1.0, 30.0, 20.0, 40.0), scored("level-01", 0.1, 30.0, 20.3, 40.6)
+    gain = paired(ticket, dense, "derain", COLUMNS["derain"])
+    assert (round(gain.mean, 6), round(gain.error, 6), gain.better, gain.images) == (0.3, 0.173205, 2, 3)
+    assert str(gain) == "+0.30 ± 0.17"
+    assert paired(ticket, dense, "derain", ["other"]).images == 0
+    run = make_run()
+    assert "beats its dense network: +0.30 ± 0.09 dB" in verdict(run, [dense, ticket])
+    spread = scored("level-01", 0.1, 29.0, 20.0, 41.9)
+    assert "cannot be told from its dense network: +0.30 ± 0.44" in verdict(run, [dense, spread])
+    close = [scored(kind, 0.1, 30.5, 18.0, 41.0) for kind in ASKED]
+    assert "not shown to be a winning ticket" in verdict(run, [dense, ticket, *close])
+
+
 def make_run() -> Run:
     level = Level("0", 0, 1.0, 1.0, 10, 10, 5, 1.0, {}, {}, (), ())
-    recipe = {"seed": 0, "tasks": [{"task": "denoise15"}, {"task": "denoise25"}]}
+    recipe = {"seed": 0, "tasks": [{"task": "denoise15"}, {"task": "denoise25"}], "prune": {"reset": "full"}}
     levels = (level, replace(level, name="1", number=1, density=0.1))
     return Run("r", {"recipe": recipe}, levels, (), 0.1)
 

@@ -10,25 +10,20 @@
 Every number on the page comes from these files; the verdict is computed.
 """
 
-import hashlib
 import os
-import statistics
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from mirl.errors import MirlError
-from mirl.evaluate import plots
+from mirl.evaluate.evidence_run import run_part, scores_table
 from mirl.evaluate.peers import peers_part
-from mirl.evaluate.report import MATCH_DB, plot_layers
-from mirl.evaluate.runs import Level, Run, read_runs
+from mirl.evaluate.runs import Run, read_runs
 from mirl.evaluate.scores import COLUMNS, HEADS, Scored, read_scores, table
-from mirl.files import csv_text, make_folder, read_json, write_bytes
-from mirl.ticket import shipped
+from mirl.evaluate.verdict import differences, ends, ours, ships, tasks_of, verdict
+from mirl.files import make_folder, read_json, write_bytes
 
-WARM = ("finetune", "lr-rewind", "partial-reset")  # controls that do not put back every tensor
-WORST = 3  # images a task that the page names
 MARKS = ("<!-- results: made by `mirl report --evidence`, do not edit -->", "<!-- end of results -->")
 
 
@@ -47,7 +42,7 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     if not found:
         raise MirlError(f"{folder} holds no runs; expected FOLDER/runs/NAME as `make evidence` writes them")
     runs = sorted(read_runs(found), key=lambda run: run.label != "small")
-    scored = read_scores(folder, {run.label: run.dense.total for run in runs})
+    scored = read_scores(folder, runs)
     beside = make_folder(page.with_name(f"{page.stem}-files"))
     files: dict[str, str] = {}
     made = (
@@ -59,8 +54,8 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     lines += _overview(runs, scored)
     for run in runs:
         mine = [each for each in scored if each.run == run.label]
-        lines += _run_part(folder, run, mine, files) + _crops_part(folder / "crops" / run.label, page)
-    lines += peers_part(folder.parent / "peers.json", [s for run in runs if (s := _ours(run, scored))], scored, files)
+        lines += run_part(folder, run, mine, files, page)
+    lines += peers_part(folder.parent / "peers.json", _offered(runs, scored), scored, files)
     lines += _pilots_part(folder / "pilots.json")
     for old in beside.glob("*.*"):
         if old.name not in files and old.suffix in (".svg", ".csv"):
@@ -83,7 +78,7 @@ def _write_readme(readme: Path, run: Run, scored: Sequence[Scored], page: Path) 
     names = [f"{run.label}-mean.svg", f"{run.label}-denoise25.svg"]
     pictures = [f"![PSNR against density]({where}/{name})" for name in names if mine]
     link = f"Controls, crops, other programs, cost: [{page.name}]({os.path.relpath(page, readme.parent)})."
-    lines = [MARKS[0], "", verdict(run, mine), "", *_scores_table(run, mine), *pictures, "", link, "", MARKS[1]]
+    lines = [MARKS[0], "", verdict(run, mine), "", *scores_table(run, mine), *pictures, "", link, "", MARKS[1]]
     write_bytes(readme, (before + "\n".join(lines) + rest).encode())
 
 
@@ -95,33 +90,11 @@ def _around_marks(readme: Path) -> tuple[str, str]:
     return text.split(MARKS[0])[0], text.split(MARKS[1])[1]
 
 
-def _tasks(run: Run) -> set[str]:
-    """What a run was trained on."""
-    return {share["task"] for share in run.recipe["tasks"]}
-
-
-def _ends(run: Run, scored: Sequence[Scored]) -> tuple[Scored | None, Scored | None]:
-    """The tickets of a run's dense level and of its last, where they are measured."""
-    levels = {each.place: each for each in scored if each.run == run.label}
-    return levels.get("level-00"), levels.get(f"level-{run.last.number:02d}")
-
-
-def _ships(each: Scored) -> bool:
-    """Whether a measured ticket is the one in the package under the name of its run."""
-    file = shipped().get(each.run)
-    return file is not None and hashlib.sha256(file.read_bytes()).hexdigest() == each.sha256
-
-
-def _ours(run: Run, scored: Sequence[Scored]) -> Scored | None:
-    """The ticket of a run that is in the package, else that of its last level."""
-    return next((each for each in scored if each.run == run.label and _ships(each)), _ends(run, scored)[1])
-
-
 def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     """One line a run: its ticket beside its dense level; what was tried, also where it lost."""
     rows = []
     for run in runs:
-        dense, last = _ends(run, scored)
+        dense, last = ends(run, scored)
         if last is not None and dense is not None and run.last.number:
             train, prune = run.recipe["train"], run.recipe["prune"]
             tried = f"{prune['score']}, {prune['scope']}, rewound to update {run.recipe['rewind_step']:,}"
@@ -132,177 +105,44 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
                          str(run.seed), f"{last.density:.2%}", f"{dense.mean:.2f}", f"{last.mean:.2f}",
                          f"{last.mean - dense.mean:+.2f}"])  # fmt: skip
     head = ["run", "pruned by", "optimizer, rate, updates a level", "seed", "density", "dense dB", "ticket dB", "difference"]
-    text = "Mean PSNR over the three tasks of the test sets, noise (itself the mean of three strengths) counting once:"
-    return [text, "", *table(head, rows), *_price_of_tasks(runs, scored)] if rows else []
+    text = "Mean PSNR over the three tasks of the test sets, noise (itself the mean of three strengths) counting once. Runs "
+    text += "may differ in more than this table holds: their own parts say how they were trained."
+    return [text, "", *table(head, rows), *_best_dense(runs, scored), *_price_of_tasks(runs, scored)] if rows else []
+
+
+def _best_dense(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
+    """Say so where another dense network than its own is the one that a ticket in the package should be held against."""
+    dense = [each for each in scored if each.place == "level-00" or each.place == "dense-total"]
+    best, lines = max(dense, key=lambda each: each.mean, default=None), []
+    for run in runs:
+        mine = ours(run, scored)
+        if mine is not None and best is not None and ships(mine) and best.run != run.label:
+            text = f"The best dense network on this page is not that of {run.label} but {best.place} of {best.run}: "
+            lines += [f"{text}{best.mean:.2f} dB, the ticket in the package from it: {differences(mine, best)}.", ""]
+    return lines
+
+
+def _offered(runs: Sequence[Run], scored: Sequence[Scored]) -> list[Scored]:
+    """The tickets in the package; where none of these runs has one there, those of the last levels."""
+    found = [each for run in runs if (each := ours(run, scored))]
+    return [each for each in found if ships(each)] or found
 
 
 def _price_of_tasks(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     """What a ticket pays for more tasks: beside that of a run of the same recipe without them."""
     lines = []
     for run, more in permutations(runs, 2):
-        (_, before), (_, after) = _ends(run, scored), _ends(more, scored)
-        if _tasks(run) < _tasks(more) and _but_tasks(run) == _but_tasks(more) and before and after:
-            new = ", ".join(sorted(_tasks(more) - _tasks(run)))
+        (_, before), (_, after) = ends(run, scored), ends(more, scored)
+        if tasks_of(run) < tasks_of(more) and _but_tasks(run) == _but_tasks(more) and before and after:
+            new = ", ".join(sorted(tasks_of(more) - tasks_of(run)))
             text = f"One task more, {new}, in as many updates: the ticket of {more.label} beside that of {run.label}, in dB:"
-            lines += [f"{text} {_differences(after, before)}.", ""]
+            lines += [f"{text} {differences(after, before)}.", ""]
     return lines
-
-
-def _differences(one: Scored, other: Scored) -> str:
-    """By how much `one` is better, task by task."""
-    return ", ".join(f"{head} {one.psnr[c] - other.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True))
 
 
 def _but_tasks(run: Run) -> dict[str, Any]:
     """The recipe of a run without its tasks."""
     return {name: value for name, value in run.recipe.items() if name != "tasks"}
-
-
-def verdict(run: Run, scored: Sequence[Scored]) -> str:
-    """Say in plain words how the last measured level compares with its dense network on the test sets."""
-    dense, last = _ends(run, scored)
-    if dense is None or last is None or run.last.number == 0:
-        return "The run has no measured ticket yet."
-    gain = last.mean - dense.mean
-    word = "matches" if abs(gain) < MATCH_DB else "beats" if gain > 0 else "loses to"
-    text = f"**The ticket keeps {last.density:.2%} of all parameters and {word} its dense network: {gain:+.2f} dB**"
-    text += f" mean PSNR over noise, rain and haze of the test sets ({_differences(last, dense)})."
-    worse = [
-        head + ("" if c in _tasks(run) else " (on which it was not trained)")
-        for head, c in zip(HEADS, COLUMNS, strict=True)
-        if c != "clean" and last.psnr[c] < last.input_psnr[c]
-    ]
-    text += f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
-    controls = [each for each in scored if not each.place.startswith(("level-", "deeper", "ticket"))]
-    equal = [each for each in controls if each.density <= last.density * 1.001]
-    warm = [each for each in equal if each.place.startswith(WARM)]
-    if cold := [each for each in equal if each not in warm]:
-        best = max(cold, key=lambda each: each.mean)
-        beaten, matched = best.mean < last.mean - MATCH_DB, gain > -MATCH_DB
-        text += f" Of {len(cold)} measured controls of its size the strongest, {best.place}, is at "
-        text += f"{best.mean - last.mean:+.2f} dB from it: "
-        text += "it beats them, yet " if beaten and not matched else ""
-        text += f"by these runs it is {'a winning' if beaten and matched else 'not shown to be a winning'} ticket."
-    else:
-        text += " No control of its size is measured yet, so nothing says whether it is a *winning* ticket."
-    if warm:
-        text += " Begun from values that stay trained: "
-        text += ", ".join(f"{each.place} at {each.mean - last.mean:+.2f} dB" for each in warm) + " from it."
-    return text + _longer(run, scored) + " This run is one seed: it says nothing about the spread."
-
-
-def _longer(run: Run, scored: Sequence[Scored]) -> str:
-    """What ticket and dense network make of all updates of the search in one training, beside the dense level of one."""
-    longer = {each.place.removesuffix("-total"): each for each in scored if each.place.endswith("-total")}
-    level, _ = _ends(run, scored)
-    named = [
-        (f"the {name}", longer[key]) for key, name in (("ticket", "ticket"), ("dense", "dense network")) if key in longer
-    ]
-    if not named or level is None:
-        return ""
-    text = f" Trained longer, for the {sum(each.steps for each in run.levels):,} updates of all levels at once, "
-    text += " and ".join(f"{name} is at {each.mean - level.mean:+.2f} dB" for name, each in named)
-    return text + f" from that dense network ({', '.join(f'{name} {_differences(each, level)}' for name, each in named)})."
-
-
-def _run_part(folder: Path, run: Run, scored: Sequence[Scored], files: dict[str, str]) -> list[str]:
-    train = run.recipe["train"]
-    lines = [f"## {run.label}", "", verdict(run, scored), ""]
-    lines += [
-        f"Recipe {run.recipe['name']}, seed {run.seed}: {run.dense.total:,} parameters, {train['steps']} updates a level of "
-        f"{train['batch']} patches of {train['patch']} pixels.",
-        _kept_weights(folder, run.label),
-        "",
-    ]
-    trained = {f"level-{level.number:02d}": level for level in run.levels} | {c.name: c for c in run.controls}
-    lines += _scores_table(run, scored)
-    if scored:
-        files[f"{run.label}-tests.csv"] = csv_text(["ticket", "density", "bytes", *COLUMNS], (
-            [s.place, s.density, s.figures["bytes"], *(s.psnr[c] for c in COLUMNS)] for s in scored))  # fmt: skip
-        levels = [s for s in scored if s.place.startswith("level-")]
-        others = [s for s in scored if not s.place.startswith("level-")]
-        for name, head in (("mean", "mean of three tasks"), *zip(COLUMNS, HEADS, strict=True)):
-            series = [_series(run.label, levels, name)] if levels else []
-            svg = plots.psnr_against_density(head, series, [_series(o.place, [o], name) for o in others])
-            files[f"{run.label}-{name}.svg"] = svg
-            lines.append(f"![PSNR against density: {head}](FILES/{run.label}-{name}.svg)")
-        lines += ["", *_worst_part(run, scored)]
-    if run.last.number and (svg := plot_layers(run)):
-        files[f"{run.label}-layers.svg"] = svg
-        lines += [f"![Density of every layer](FILES/{run.label}-layers.svg)", ""]
-    lines += ["Cost of the trainings:", "", *_cost_table(trained)]
-    return lines
-
-
-def _kept_weights(folder: Path, label: str) -> str:
-    """Say whether others can audit a run, and with what."""
-    if any((folder / "weights" / label).glob("*.tar.xz")):
-        return f"Its weights lie packed in `weights/{label}`: unpack every file there into one folder and `mirl verify` it."
-    return "Its weights were not kept: `mirl verify` cannot be run on it."
-
-
-def _scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
-    """Density, size, time and PSNR of every measured ticket of a run, in the order of training."""
-    if not scored:
-        return []
-    first = scored[0]
-    rows = [["input", "", "", "", *(f"{first.input_psnr[c]:.2f}" for c in list(COLUMNS)[:-1]), ""]]
-    names = [f"level-{level.number:02d}" for level in run.levels] + [c.name for c in run.controls]
-    for each in sorted((s for s in scored if s.place in names), key=lambda s: names.index(s.place)):
-        time = "" if each.time is None else f"{each.time:.2g}"
-        place = f"**{each.place}, in the package**" if _ships(each) else each.place
-        rows.append([place, f"{each.density:.2%}", f"{each.figures['bytes'] / 1000:.0f}", time,
-                     *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])  # fmt: skip
-    return [
-        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `web`: "
-        "Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is against what comes out. Time: CPU time of "
-        "one thread, CDnCNN-B = 1.",
-        "",
-        *table(["ticket", "density", "kB", "time", *HEADS], rows),
-    ]
-
-
-def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
-    """Name the images that the last level helps least, by task."""
-    last = _ours(run, scored)
-    if last is None or not run.last.number:
-        return []
-    rows = []
-    for head, column in [pair for pair in zip(HEADS, COLUMNS, strict=True) if pair[1] in _tasks(run)]:
-        mine = [i for i in last.images if i["task"] == column]
-        mine = [i for i in mine if i["set"] in COLUMNS[column]] or mine
-        gains = sorted((float(i["psnr"]) - float(i["input_psnr"]), i["image"]) for i in mine)
-        harmed = sum(gain < 0 for gain, _ in gains)
-        median = statistics.median(gain for gain, _ in gains) if gains else 0.0
-        named = ", ".join(f"{image} {gain:+.2f}" for gain, image in gains[:WORST])
-        rows.append([head, str(len(gains)), str(harmed), f"{median:+.2f}", f"{gains[-1][0]:+.2f}" if gains else "", named])
-    heads = ["task", "images", "harmed", "median gain dB", "best", "worst images"]
-    return ["Gain of the ticket over the input, image by image:", "", *table(heads, rows)]
-
-
-def _crops_part(folder: Path, page: Path) -> list[str]:
-    """The crops of a run, where they were made, under what they show."""
-    if not (folder / "crops.json").exists():
-        return []
-    where = os.path.relpath(folder, page.parent)
-    lines = [
-        "Free photographs that never trained anything, 1:1: degraded, dense level, ticket, clean; PSNR of the whole.",
-        "",
-    ]
-    for strip in read_json(folder / "crops.json", "the list of crops", list):
-        scores = ", ".join(f"{name} {strip[name]:.2f}" for name in ("degraded", "dense", "ticket"))
-        lines += [f"{strip['task']}, {strip['rank']} of the held-out photographs ({strip['photo']}): {scores} dB", ""]
-        lines += [f"![{strip['task']}, {strip['rank']}: degraded, dense, ticket, clean]({where}/{strip['file']})", ""]
-    return lines
-
-
-def _cost_table(trained: dict[str, Level]) -> list[str]:
-    rows = [
-        [name, f"{level.density:.2%}", f"{level.steps:,}", f"{level.seconds / 60:.1f}"] for name, level in trained.items()
-    ]
-    updates, seconds = (sum(getattr(level, name) for level in trained.values()) for name in ("steps", "seconds"))
-    rows.append(["all", "", f"{updates:,}", f"{seconds / 60:.1f}"])
-    return table(["training", "density", "updates", "minutes"], rows)
 
 
 def _pilots_part(file: Path) -> list[str]:
@@ -321,12 +161,9 @@ def _pilots_part(file: Path) -> list[str]:
     what += (
         "ones of the dense network with Muon at 4e-3. PSNR on validation images, mean over all tasks; one seed; seconds on "
     )
-    what += "a machine that had other work too. Best: "
+    what += (
+        "a machine that had other work too; differences of some 0.1 dB, and haze, are within what another seed gives. Best: "
+    )
     kinds = ("dense", [r for r in found if r["density"] == 1]), ("sparse", [r for r in found if r["density"] < 1])
     best = [f"{max(mine, key=lambda r: r['mean_psnr'])['pilot']} of the {kind}" for kind, mine in kinds if mine]
     return ["## Pilots", "", f"{what}{', '.join(best)}.", "", *table(head, rows)]
-
-
-def _series(label: str, scored: Sequence[Scored], column: str) -> plots.Series:
-    values = tuple(s.mean if column == "mean" else s.psnr[column] for s in scored)
-    return plots.Series(label, tuple(s.density for s in scored), values, values, values)

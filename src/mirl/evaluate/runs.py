@@ -81,6 +81,11 @@ class Run:
         return self.levels[-1]
 
     @property
+    def places(self) -> list[str]:
+        """Names of the folders of all trainings, in order."""
+        return [*(f"level-{level.number:02d}" for level in self.levels), *(each.name for each in self.controls)]
+
+    @property
     def complete(self) -> bool:
         """Whether the last level is at or under the density the recipe asks for."""
         return self.last.density <= self.keep + 1e-12

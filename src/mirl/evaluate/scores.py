@@ -4,11 +4,12 @@ import csv
 import io
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mirl.errors import MirlError
+from mirl.evaluate.runs import Run
 from mirl.files import read_json
 
 COLUMNS = {  # task -> its sets; the images of all are one mean
@@ -20,6 +21,7 @@ COLUMNS = {  # task -> its sets; the images of all are one mean
     "web": ("Kodak24",),
     "clean": ("Kodak24",),
 }
+NOISE = ("denoise15", "denoise25", "denoise50")
 HEADS = ("noise 15", "noise 25", "noise 50", "rain", "haze", "web", "clean")
 
 
@@ -28,7 +30,8 @@ class Scored:
     """A measured ticket: run, place (level-NN or a control's name), its figures, PSNR by task, scores by image.
 
     `density` is what it keeps over all parameters of the network that was searched, also for a smaller dense network;
-    `time` its CPU time as a ratio to CDnCNN-B's, None where it was not measured; `sha256` that of its file.
+    `time` its CPU time as a ratio to CDnCNN-B's and `milliseconds`, None where they were not measured; `sha256` that of its
+    file.
     """
 
     run: str
@@ -39,39 +42,47 @@ class Scored:
     input_psnr: dict[str, float]
     images: tuple[dict[str, str], ...]
     time: float | None = None
+    milliseconds: float | None = None
     sha256: str = ""
+    ssim: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
         """Mean over the three tasks, noise (itself a mean of three) counting once."""
-        noise = statistics.fmean(self.psnr[f"denoise{sigma}"] for sigma in (15, 25, 50))
+        noise = statistics.fmean(self.psnr[task] for task in NOISE)
         return statistics.fmean((noise, self.psnr["derain"], self.psnr["dehaze"]))
 
 
-def read_scores(folder: Path, totals: dict[str, int]) -> list[Scored]:
-    """Read the scores, in the protocol standard, of all tickets of the runs whose parameters `totals` counts.
+def read_scores(folder: Path, runs: Sequence[Run]) -> list[Scored]:
+    """Read the scores, in the protocol standard, of all tickets of `runs`.
 
     `folder` is the folder of results: scores/RUN-PLACE-standard.json and .csv, and times/RUN.json where they were measured.
-    Raises MirlError for scores of a run that `totals` does not know, and for damaged files.
+    Raises MirlError for scores of a run or of a place in it that `runs` do not know, and for damaged files.
     """
     scored: list[Scored] = []
-    times: dict[tuple[str, str], float] = {}
+    times: dict[tuple[str, str], tuple[float, float]] = {}
+    totals = {run.label: run.dense.total for run in runs}
+    known = {f"{run.label}-{place}" for run in runs for place in run.places}
     for name in totals:
         if (file := folder / "times" / f"{name}.json").exists():
-            times |= {(name, row["place"]): row["ratio"] for row in read_json(file, "the times of a run", dict)["rows"]}
+            rows = read_json(file, "the times of a run", dict)["rows"]
+            times |= {(name, row["place"]): (row["ratio"], row["median_ms"]) for row in rows}
     for file in sorted((folder / "scores").glob("*-standard.json")):
         label = file.name.removesuffix("-standard.json")
         value = read_json(file, "the scores of a ticket", dict)
         run = max((name for name in totals if label.startswith(name + "-")), key=len, default="")
         place = label[len(run) + 1 :]
-        if not run:
-            raise MirlError(f"{file} is of a run that has no records; expected one of {', '.join(totals)}")
+        if label not in known:
+            raise MirlError(f"{file} is of a training that has no records; expected one of {', '.join(sorted(known))}")
         images = tuple(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
-        psnr, of_input = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in ("psnr", "input_psnr"))
+        keys = ("psnr", "input_psnr", "ssim")
+        psnr, of_input, ssim = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in keys)
         density = value["figures"]["nonzero"] / totals[run]
-        time = times.get((run, place))
+        time, milliseconds = times.get((run, place), (None, None))
         sha256 = value.get("sha256", "")
-        scored.append(Scored(run, place, density, value["figures"], psnr, of_input, images, time, sha256))
+        scored.append(
+            Scored(run, place, density, value["figures"], psnr, of_input, images, time, milliseconds, sha256, ssim)
+        )
     return scored
 
 

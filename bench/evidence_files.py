@@ -1,0 +1,107 @@
+"""What `bench/evidence.py` keeps in the folder of results: packed weights, records, pilots; and where everything lies."""
+
+import hashlib
+import io
+import json
+import shutil
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mirl.data.pairs import fingerprint
+from mirl.evaluate.speed import machine
+from mirl.files import make_folder, write_json
+from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
+from mirl.lottery.prune import plan_levels
+from mirl.lottery.run import RunFolder
+from mirl.recipe import Recipe
+from pilots import PILOTS
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where data, tests, runs and results lie; `tests` may be None, then nothing is scored."""
+
+    data: Path
+    tests: Path | None
+    runs: Path
+    results: Path
+    device: str
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def is_published(places: Places, name: str, recipe: Recipe) -> bool:
+    """Whether the results show a run or a pilot as ended."""
+    last = len(plan_levels(recipe.network, recipe.prune)) - 1
+    pilots = {f"pilots/{row['pilot']}" for row in published_pilots(places)}
+    return name in pilots or (places.results / "runs" / name / f"level-{last:02d}" / "level.json").exists()
+
+
+def published_pilots(places: Places) -> list[dict[str, Any]]:
+    file = places.results / "pilots.json"
+    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file.exists() else []
+    return rows
+
+
+def pack(files: list[Path], root: Path) -> bytes:
+    """Return files as a .tar.xz with their names below `root`; equal files give equal bytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:xz", preset=9) as archive:
+        for path in files:
+            entry = tarfile.TarInfo(str(path.relative_to(root)))
+            entry.size = path.stat().st_size
+            with path.open("rb") as file:
+                archive.addfile(entry, file)
+    return content.getvalue()
+
+
+def unpack(places: Places) -> None:
+    """Put back the packed runs that `runs` does not have, so that they go on."""
+    for packed in sorted((places.results / "weights").glob("*")):
+        if (places.runs / packed.name).exists():
+            continue
+        print(f"unpacking {packed}", file=sys.stderr, flush=True)
+        make_folder(places.runs)
+        with tempfile.TemporaryDirectory(dir=places.runs) as folder:
+            for file in sorted(packed.glob("*.tar.xz")):
+                with tarfile.open(file) as archive:
+                    archive.extractall(folder, filter="data")
+            (Path(folder) / packed.name).rename(places.runs / packed.name)
+
+
+def publish(places: Places) -> None:
+    """Copy the records of all runs (JSON alone, no weights) and write the table of pilots."""
+    for source in sorted(places.runs.rglob("*.json*")):
+        if source.name in ("recipe.json", "level.json", "control.json", "metrics.jsonl") and "pilots" not in source.parts:
+            target = places.results / "runs" / source.relative_to(places.runs)
+            make_folder(target.parent)
+            shutil.copyfile(source, target)
+    known = {row["pilot"]: row for row in published_pilots(places)}
+    rows = [pilot_row(name, RunFolder(places.runs / "pilots" / name)) or known.get(name) for name in PILOTS]
+    found = [row for row in rows if row]
+    if found and found != list(known.values()):
+        make_folder(places.results)
+        write_json(places.results / "pilots.json", {
+            "command": "make evidence", "data": fingerprint(places.data), "machine": machine(), "rows": found,
+        })  # fmt: skip
+
+
+def pilot_row(name: str, run: RunFolder) -> dict[str, Any]:
+    """One line of the table: what was tried, what its last training cost and reached on the validation images."""
+    if not run.ticket.exists():
+        return {}
+    record, recipe = run.finished_levels[-1].record(), PILOTS[name]
+    scores = {task: value["psnr"] for task, value in record["validation"].items()}
+    return {
+        "pilot": name, "parameters": parameter_count(recipe.network), "density": record["density"],
+        "macs_per_pixel": macs_per_pixel(recipe.network),
+        "attention_macs_per_pixel": attention_macs_per_pixel(recipe.network), "steps": record["steps"],
+        "seconds": record["seconds"], "seconds_per_step": record["seconds"] / record["steps"], "validation_psnr": scores,
+        "mean_psnr": sum(scores.values()) / len(scores), "recipe": record["recipe"],
+    }  # fmt: skip

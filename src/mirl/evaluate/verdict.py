@@ -1,0 +1,162 @@
+"""What the measured tickets of a run say together: which is in the package, how it stands to its dense network, has it won.
+
+Differences are paired: each image of one ticket with the same image of the other. After ± stands the standard error of their
+mean over the images, which says nothing about the spread over seeds.
+"""
+
+import hashlib
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mirl.evaluate.report import MATCH_DB
+from mirl.evaluate.runs import Run
+from mirl.evaluate.scores import COLUMNS, HEADS, NOISE, Scored
+from mirl.ticket import shipped
+
+ASKED = ("reinit", "shuffle", "oneshot", "dense-small")  # controls without which no ticket is called winning
+WARM = ("finetune", "lr-rewind", "partial-reset")  # controls that do not put back every tensor
+ASIDE = ("level-", "deeper", "ticket")  # no controls of a ticket of its size
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences in dB, its standard error (0 where one image alone was measured), on how many of `images`
+    the first is better.
+    """
+
+    mean: float
+    error: float
+    better: int = 0
+    images: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f}" + (f" ± {self.error:.2f}" if self.error else "")
+
+
+def ends(run: Run, scored: Sequence[Scored]) -> tuple[Scored | None, Scored | None]:
+    """Return the tickets of a run's dense level and of its last, where they are measured."""
+    levels = {each.place: each for each in scored if each.run == run.label}
+    return levels.get("level-00"), levels.get(f"level-{run.last.number:02d}")
+
+
+def ships(each: Scored) -> bool:
+    """Whether a measured ticket is the one in the package under the name of its run."""
+    file = shipped().get(each.run)
+    return file is not None and hashlib.sha256(file.read_bytes()).hexdigest() == each.sha256
+
+
+def ours(run: Run, scored: Sequence[Scored]) -> Scored | None:
+    """Return the ticket of a run that is in the package, else that of its last level."""
+    return next((each for each in scored if each.run == run.label and ships(each)), ends(run, scored)[1])
+
+
+def tasks_of(run: Run) -> set[str]:
+    """Return what a run was trained on."""
+    return {share["task"] for share in run.recipe["tasks"]}
+
+
+def differences(one: Scored, other: Scored) -> str:
+    """Say by how much `one` is better, task by task."""
+    return ", ".join(f"{head} {one.psnr[c] - other.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True))
+
+
+def paired(one: Scored, other: Scored, task: str, sets: Sequence[str]) -> Difference:
+    """Compare two tickets on the images of one task that lie in `sets`."""
+    return _difference([a - b for a, b in _pairs(one, other, task, sets)])
+
+
+def paired_mean(one: Scored, other: Scored) -> Difference:
+    """Compare two tickets in the mean of the three tasks; the three strengths of noise on an image count as one value."""
+    noise = zip(*(_pairs(one, other, task, COLUMNS[task]) for task in NOISE), strict=True)
+    parts = [
+        _difference([statistics.fmean(a - b for a, b in same) for same in noise]),
+        *(paired(one, other, task, COLUMNS[task]) for task in ("derain", "dehaze")),
+    ]
+    return Difference(one.mean - other.mean, math.sqrt(sum(part.error**2 for part in parts)) / len(parts))
+
+
+def verdict(run: Run, scored: Sequence[Scored]) -> str:
+    """Say in plain words how the last measured level compares with its dense network and its controls on the test sets."""
+    dense, last = ends(run, scored)
+    if dense is None or last is None or run.last.number == 0:
+        return "The run has no measured ticket yet."
+    gain = paired_mean(last, dense)
+    word = "matches" if abs(gain.mean) < MATCH_DB else "beats" if gain.mean > 0 else "loses to"
+    if word != "matches" and abs(gain.mean) < 2 * gain.error:
+        word = "cannot be told from"
+    text = f"**The ticket keeps {last.density:.2%} of all parameters and {word} its dense network: {gain} dB**"
+    text += f" mean PSNR over noise, rain and haze of the test sets ({differences(last, dense)})."
+    text += _harm(run, last) + _against_controls(run, scored, last, gain) + _longer(run, scored)
+    return (
+        text
+        + " ± is the standard error over the test images; the run is one seed: it says nothing about the spread over seeds."
+    )
+
+
+def _pairs(one: Scored, other: Scored, task: str, sets: Sequence[str]) -> list[tuple[float, float]]:
+    """PSNR of the images that both tickets were measured on, in the order of `one`."""
+    theirs = {(i["set"], i["image"]): float(i["psnr"]) for i in other.images if i["task"] == task}
+    mine = [((i["set"], i["image"]), float(i["psnr"])) for i in one.images if i["task"] == task and i["set"] in sets]
+    return [(psnr, theirs[image]) for image, psnr in mine if image in theirs]
+
+
+def _difference(values: Sequence[float]) -> Difference:
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return Difference(statistics.fmean(values or [0.0]), error, sum(value > 0 for value in values), len(values))
+
+
+def _harm(run: Run, last: Scored) -> str:
+    """Name the tasks in which the ticket leaves pictures worse than it found them."""
+    worse = [
+        head + ("" if c in tasks_of(run) else " (on which it was not trained)")
+        for head, c in zip(HEADS, COLUMNS, strict=True)
+        if c != "clean" and last.psnr[c] < last.input_psnr[c]
+    ]
+    return f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
+
+
+def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, gain: Difference) -> str:
+    """Say how the strongest control stands to the ticket, and whether that makes it a winning one."""
+    controls = [each for each in scored if not each.place.startswith(ASIDE) and "-total" not in each.place]
+    equal = [each for each in controls if each.density <= last.density * 1.001]
+    warm = [each for each in equal if each.place.startswith(WARM)]
+    cold = [each for each in equal if each not in warm]
+    missing = [kind for kind in ASKED if kind not in {each.place for each in cold}]
+    text, beaten = "", True
+    if cold:
+        best = max(cold, key=lambda each: each.mean)
+        lead = paired_mean(best, last)
+        beaten = lead.mean < -max(MATCH_DB, 2 * lead.error)
+        text += (
+            f" Of {len(cold)} measured controls of at most its size the strongest, {best.place}, is at {lead} dB from it."
+        )
+    if missing:
+        text += f" Not measured of what a winning ticket must beat: {', '.join(missing)}; so nothing says whether it is one."
+    elif run.recipe["prune"].get("reset", "full") != "full":
+        text += " It was not rewound whole: it is no ticket in the sense of the lottery."
+    elif beaten and gain.mean > -MATCH_DB:
+        text += " By these runs it is a winning ticket."
+    elif beaten:
+        text += " It beats them, yet not its dense network: by these runs it is not shown to be a winning ticket."
+    else:
+        text += " By these runs it is not shown to be a winning ticket."
+    if warm:
+        text += " Begun from values that stay trained: "
+        text += ", ".join(f"{each.place} at {paired_mean(each, last)} dB" for each in warm) + " from it."
+    return text
+
+
+def _longer(run: Run, scored: Sequence[Scored]) -> str:
+    """Say what ticket and dense network make of all updates of the search in one training, beside the dense level of one."""
+    longer = {each.place.removesuffix("-total"): each for each in scored if each.place.endswith("-total")}
+    level, _ = ends(run, scored)
+    named = [
+        (f"the {name}", longer[key]) for key, name in (("ticket", "ticket"), ("dense", "dense network")) if key in longer
+    ]
+    if not named or level is None:
+        return ""
+    text = f" Trained longer, for the {sum(each.steps for each in run.levels):,} updates of all levels at once, "
+    text += " and ".join(f"{name} is at {paired_mean(each, level)} dB" for name, each in named)
+    return text + f" from that dense network ({'; '.join(f'{name} {differences(each, level)}' for name, each in named)})."
