@@ -217,7 +217,7 @@ def tiny() -> Recipe:
 
 
 def small() -> Recipe:
-    """A compact network for two CPU cores: under half an hour a level, an hour and a half a search; minutes on a GPU.
+    """A compact network for two CPU cores: under half an hour a level, an hour and a half a search.
 
     Narrow at full resolution, where time goes, wide and deep at 1/8, where parameters are cheap and a ticket can do without
     most of them. Few levels, so that each can train long: 100, 46, 21 and 10 % of all parameters. LAMP leaves weights to the

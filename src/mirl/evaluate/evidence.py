@@ -48,7 +48,8 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     made = (
         f"Made by `{command}` from the files in `{folder.name}`, which `make evidence` makes in as many windows of time as "
         "it takes. To repeat all of it from nothing: `make evidence DATA=TRAINING TESTS=TESTS RUNS=runs/again "
-        "RESULTS=results/again`, on a GPU with `DEVICE=cuda`."
+        "RESULTS=results/again`, on a GPU with `DEVICE=cuda`. What the controls ask, how to "
+        "read the page, and its data: `docs/reports.md`."
     )
     lines = ["# Results", "", made, ""]
     lines += _overview(runs, scored)
