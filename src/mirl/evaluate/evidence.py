@@ -96,7 +96,8 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     rows = []
     for run in runs:
         dense, last = ends(run, scored)
-        if last is not None and dense is not None and run.last.number:
+        best = ours(run, scored)
+        if best is not None and last is not None and dense is not None and run.last.number:
             train, prune = run.recipe["train"], run.recipe["prune"]
             tried = f"{prune['score']}, {prune['scope']}, rewound to update {run.recipe['rewind_step']:,}"
             if exponent := prune.get("rate_exponent", 0.0):
@@ -104,8 +105,9 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
             trained = f"{train.get('optimizer', 'adamw')} {train['learning_rate']:g}, {train['steps']:,}"
             rows.append([f"[{run.label}](#{run.label})", tried, trained,
                          str(run.seed), f"{last.density:.2%}", f"{dense.mean:.2f}", f"{last.mean:.2f}",
-                         f"{last.mean - dense.mean:+.2f}"])  # fmt: skip
-    head = ["run", "pruned by", "optimizer, rate, updates a level", "seed", "density", "dense dB", "ticket dB", "difference"]
+                         f"{last.mean - dense.mean:+.2f}", f"{best.mean:.2f}" if ships(best) else ""])  # fmt: skip
+    head = ["run", "pruned by", "optimizer, rate, updates a level", "seed", "density", "dense dB", "ticket dB", "difference",
+            "in the package dB"]  # fmt: skip
     text = "Mean PSNR over the three tasks of the test sets, noise (itself the mean of three strengths) counting once. Runs "
     text += "may differ in more than this table holds: their own parts say how they were trained."
     return [text, "", *table(head, rows), *_best_dense(runs, scored), *_price_of_tasks(runs, scored)] if rows else []
