@@ -276,6 +276,20 @@ def test_a_run_that_is_not_measured_yet_is_said_to_be_so(tmp_path: Path):
     assert "page-files" not in readme.read_text(), "plots that were not made"
 
 
+def test_the_published_page_is_what_the_results_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = Path(__file__).parents[1]
+    (tmp_path / "results").symlink_to(root / "results")
+    shutil.copy(root / "README.md", tmp_path)
+    make_folder(tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
+    command = "mirl report --evidence results/evidence -o docs/results.md"
+    write_results(Path("results/evidence"), Path("docs/results.md"), command, Path("README.md"))
+    page = Path("docs/results.md").read_text()
+    assert page == (root / "docs" / "results.md").read_text(), f"run: {command} --readme README.md"
+    assert Path("README.md").read_text() == (root / "README.md").read_text()
+    assert "| level-03 | 4,000 to 5,000 | " in page, "where training was still improving"
+
+
 def test_bad_folders_of_evidence_are_one_error(tmp_path: Path):
     with pytest.raises(MirlError, match="holds no runs"):
         write_results(tmp_path, tmp_path / "page.md", "c")

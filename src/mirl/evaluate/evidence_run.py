@@ -149,17 +149,23 @@ def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
 
 
 def _curves_part(run: Run, files: dict[str, str]) -> list[str]:
-    """Validation PSNR against updates, and what the last stretch of a training still gained."""
-    every = zip(run.places, (*run.levels, *run.controls), strict=True)
-    named = {place: _curve(level) for place, level in every if level.validations}
+    """Validation PSNR of levels and longer trainings against updates, and what their last stretch still gained."""
+    every = [
+        *zip(run.places, run.levels, strict=False),
+        *((each.name, each) for each in run.controls if "-total" in each.name),
+    ]
+    named = {place: level for place, level in every if level.validations}
     if not named:
         return []
-    means = [(name, [(step, statistics.fmean(of.values())) for step, of in curve]) for name, curve in named.items()]
+    means = [
+        (f"{place}: {100 * level.density:.3g} %", [(step, statistics.fmean(of.values())) for step, of in _curve(level)])
+        for place, level in named.items()
+    ]
     files[f"{run.label}-validation.svg"] = plots.training_curves(f"{run.label}: validation", "mean PSNR (dB)", means)
     rows = []
-    for name, curve in named.items():
-        if name in ("level-00", f"level-{run.last.number:02d}") or "-total" in name:
-            (before, old), (after, new) = curve[-2:]
+    for name, level in named.items():
+        if level in (run.dense, run.last) or level in run.controls:
+            (before, old), (after, new) = _curve(level)[-2:]
             gains = (f"{new[t] - old[t]:+.2f}" if t in new and t in old else "" for t in run.tasks)
             rows.append([name, f"{before:,} to {after:,}", *gains])
     return [
