@@ -49,7 +49,8 @@ def watched(browser: Browser) -> Iterator[BrowserContext]:
     context.on("requestfailed", lambda request: problems.append(f"{request.url}: {request.failure}"))
     yield context
     context.close()
-    assert [text for text in problems if "blob:" not in text] == []
+    if found := [text for text in problems if "blob:" not in text]:
+        pytest.fail(f"the page logged or failed to load: {found}")
 
 
 def make_loud(path: Path, seed: int = 0) -> Path:

@@ -358,7 +358,9 @@ def test_a_page_that_is_loaded_again_says_what_its_sliders_stand_at(page, static
     strength = page.locator("#strength")
     strength.fill("40")
     expect(page.locator("#strength-now")).to_have_text("40 %")
+    page.wait_for_load_state("networkidle")  # what a reload or the end of the test interrupts counts as failed
     page.reload()
+    page.wait_for_load_state("networkidle")
     stands = strength.input_value()  # a browser may keep it or not
     expect(page.locator("#strength-now")).to_have_text(f"{stands} %")
     expect(strength).to_have_attribute("aria-valuetext", f"{stands} %")
