@@ -21,14 +21,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from evidence_files import Places, is_published, pack, publish, sha256, unpack
+from evidence_files import Places, is_published, pack, publish, unpack
 from mirl.cli.lottery import parse_seconds
 from mirl.cli.progress import training_progress
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.evaluate.benchmark import evaluate
 from mirl.evaluate.crops import write_strips
 from mirl.evaluate.speed import machine
-from mirl.files import make_folder, write_bytes, write_json
+from mirl.files import make_folder, sha256, write_bytes, write_json
 from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control
 from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder
@@ -108,6 +108,7 @@ def run_steps(
     for level in range(levels):
         yield from score_step(places, name, folder.level(level))
         yield from weights_step(places, name, folder.level(level))
+    trained = [folder.level(level) for level in range(levels)]
     for kind, seed, budget in controls:
         place = folder.control(control_name(kind, seed, budget))
         yield Step(
@@ -118,11 +119,8 @@ def run_steps(
         if place.done:
             yield from score_step(places, name, place)
             yield from weights_step(places, name, place)
+            trained.append(place)
     if levels > 1 and folder.ticket.exists():
-        trained = [folder.level(level) for level in range(levels)]
-        trained += [
-            place for kind, seed, budget in controls if (place := folder.control(control_name(kind, seed, budget))).done
-        ]
         yield times_step(places, name, {place.path.name: place.ticket for place in trained})
         if name in PACKED:
             yield crops_step(places, name, folder)

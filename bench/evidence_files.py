@@ -1,6 +1,5 @@
 """What `bench/evidence.py` keeps in the folder of results: packed weights, records, pilots; and where everything lies."""
 
-import hashlib
 import io
 import json
 import shutil
@@ -30,10 +29,6 @@ class Places:
     runs: Path
     results: Path
     device: str
-
-
-def sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def is_published(places: Places, name: str, recipe: Recipe) -> bool:

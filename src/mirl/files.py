@@ -1,6 +1,7 @@
 """Files written beside their place and renamed into it: a reader sees the old file or the new one, never a part."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -121,3 +122,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

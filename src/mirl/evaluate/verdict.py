@@ -4,7 +4,6 @@ Differences are paired: each image of one ticket with the same image of the othe
 mean over the images, which says nothing about the spread over seeds.
 """
 
-import hashlib
 import math
 import statistics
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from mirl.evaluate.report import MATCH_DB
 from mirl.evaluate.runs import Run
 from mirl.evaluate.scores import COLUMNS, HEADS, NOISE, Scored
+from mirl.files import sha256
 from mirl.ticket import shipped
 
 ASKED = ("reinit", "shuffle", "oneshot", "dense-small")  # controls without which no ticket is called winning
@@ -44,7 +44,7 @@ def ends(run: Run, scored: Sequence[Scored]) -> tuple[Scored | None, Scored | No
 def ships(each: Scored) -> bool:
     """Whether a measured ticket is the one in the package under the name of its run."""
     file = shipped().get(each.run)
-    return file is not None and hashlib.sha256(file.read_bytes()).hexdigest() == each.sha256
+    return file is not None and sha256(file) == each.sha256
 
 
 def ours(run: Run, scored: Sequence[Scored]) -> Scored | None:
