@@ -72,7 +72,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
         ("small", len(evidence.CONTROLS)),
         ("small-start", 1),
         ("small-web", 0),
-        ("small-rain", 1),
+        ("small-rain", 2),
         ("small-macs", 0),
         ("small-seed1", 1),
         ("magnitude", 0),
@@ -133,7 +133,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     assert all(file.stat().st_size for file in files)
     text = page.read_text()
     for name, controls in (
-        ("small", 6), ("small-start", 1), ("small-web", 0), ("small-rain", 1), ("small-macs", 0), ("small-seed1", 1),
+        ("small", 6), ("small-start", 1), ("small-web", 0), ("small-rain", 2), ("small-macs", 0), ("small-seed1", 1),
         ("magnitude", 0),
     ):  # fmt: skip
         (part,) = [part for part in text.split("\n## ") if part.startswith(name + "\n")]

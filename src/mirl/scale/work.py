@@ -12,7 +12,7 @@ from mirl.engine.photos import Choices
 from mirl.errors import MirlError, one_line
 from mirl.image import MAX_MEGAPIXELS, encode_photo, read_photo, target_format
 from mirl.scale.places import read, write
-from mirl.ticket import find_ticket, read_ticket
+from mirl.ticket import DEFAULT, find_ticket, read_ticket
 
 DIED = "its worker died again and again, as for want of memory; restore it alone with a smaller --tile"
 ATTEMPTS = 3  # how many workers one photo may cost
@@ -35,7 +35,7 @@ class Settings:
 
 
 def open_settings(
-    ticket: str = "small", backend: str = "auto", threads: int | None = None, choices: Choices | None = None
+    ticket: str = DEFAULT, backend: str = "auto", threads: int | None = None, choices: Choices | None = None
 ) -> Settings:
     """Read the ticket and settle the backend, which is the same for every worker; one thread each unless told otherwise.
 
