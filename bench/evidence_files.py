@@ -64,10 +64,16 @@ def unpack(places: Places) -> None:
         print(f"unpacking {packed}", file=sys.stderr, flush=True)
         make_folder(places.runs)
         with tempfile.TemporaryDirectory(dir=places.runs) as folder:
+            run = make_folder(Path(folder) / packed.name)
             for file in sorted(packed.glob("*.tar.xz")):
                 with tarfile.open(file) as archive:
-                    archive.extractall(folder, filter="data")
-            (Path(folder) / packed.name).rename(places.runs / packed.name)
+                    archive.extractall(run, filter=_below_the_run)
+            run.rename(places.runs / packed.name)
+
+
+def _below_the_run(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """An entry without the name of its run, which may have another by now."""
+    return tarfile.data_filter(entry.replace(name=entry.name.partition("/")[2], deep=False), folder)
 
 
 def publish(places: Places) -> None:

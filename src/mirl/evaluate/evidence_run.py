@@ -68,9 +68,10 @@ def _kept_weights(folder: Path, label: str) -> str:
     where = folder / "weights" / label
     if not any(where.glob("*.tar.xz")):
         return "Its weights were not kept: `mirl verify` cannot be run on it."
+    place = f"runs/packed/{label}"
     return (
-        f"Its weights lie packed in `{where}`. To audit them: `mkdir -p runs/packed && for f in {where}/*.tar.xz; do tar "
-        f"xJf $f -C runs/packed; done && mirl verify runs/packed/{label}`."
+        f"Its weights lie packed in `{where}`. To audit them: `mkdir -p {place} && for f in {where}/*.tar.xz; do tar "
+        f"xJf $f --strip-components 1 -C {place}; done && mirl verify {place}`."
     )
 
 
