@@ -146,6 +146,12 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     assert "in as many updates: the ticket of small-web beside that of less-rain, in dB: noise 15 " in text
     assert f"rain {web['derain'] - ours['derain']:+.2f}, " in text
     assert text.count("in as many updates") == 1, "one run alone has more tasks than another of the same recipe"
+    file = places.results / "runs" / "less-rain" / "recipe.json"
+    record = json.loads(file.read_text())
+    record["recipe"]["tasks"][0]["sampling"] += 1
+    file.write_text(json.dumps(record))
+    write_results(places.results, page, "the command")
+    assert "in as many updates" not in page.read_text(), "other shares of the same tasks are another recipe"
     summary = readme.read_text()
     assert summary.startswith(f"before\n{MARKS[0]}\n")
     assert summary.endswith(f"{MARKS[1]}\nafter\n")

@@ -136,7 +136,8 @@ def _price_of_tasks(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     lines = []
     for run, more in permutations(runs, 2):
         (_, before), (_, after) = ends(run, scored), ends(more, scored)
-        if tasks_of(run) < tasks_of(more) and _but_tasks(run) == _but_tasks(more) and before and after:
+        grown = tasks_of(run) < tasks_of(more) and all(share in more.recipe["tasks"] for share in run.recipe["tasks"])
+        if grown and _but_tasks(run) == _but_tasks(more) and before and after:
             new = ", ".join(sorted(tasks_of(more) - tasks_of(run)))
             text = f"One task more, {new}, in as many updates: the ticket of {more.label} beside that of {run.label}, in dB:"
             lines += [f"{text} {differences(after, before)}.", ""]
