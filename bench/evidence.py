@@ -52,7 +52,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
 )
 PICTURED = ("denoise25", "derain", "dehaze")
 # The shares of the tasks in the first search, whose tickets took rain away only in part; `small-web` shares its recipe.
-BEFORE_RAIN = replace(small(), tasks=LESS_RAIN)
+WITH_LESS_RAIN = replace(small(), tasks=LESS_RAIN)
 # An earlier recipe, kept because its run tells what was tried: raw magnitude, rewound to the initial values.
 BY_MAGNITUDE = replace(
     small(),
@@ -80,8 +80,8 @@ def steps(places: Places) -> Iterator[Step]:
         thins = recipe.prune.keep < 1 and not recipe.rewind_step
         yield search_step(places, f"pilots/{name}", recipe, dense_from=f"pilots/{BASE}" if thins else "")
     yield from run_steps(places, "small", small(), CONTROLS)
-    yield from run_steps(places, "less-rain", BEFORE_RAIN, CONTROLS)
-    yield from run_steps(places, "small-web", replace(BEFORE_RAIN, tasks=(*BEFORE_RAIN.tasks, TaskShare("web", 3.0))), ())
+    yield from run_steps(places, "less-rain", WITH_LESS_RAIN, CONTROLS)
+    yield from run_steps(places, "small-web", replace(WITH_LESS_RAIN, tasks=(*WITH_LESS_RAIN.tasks, TaskShare("web", 3.0))), ())
     yield from run_steps(places, "small-start", replace(small(), rewind_step=0), (("reinit", 0, "level"),))
     by_cost = replace(small(), prune=replace(small().prune, score="macs"))
     yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")

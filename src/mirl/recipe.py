@@ -223,7 +223,7 @@ def small() -> Recipe:
     most of them. Few levels, so that each can train long: 100, 46, 21 and 10 % of all parameters. LAMP leaves weights to the
     layers that everything passes through, and the rewind point is late (Frankle et al. 2020, arXiv 1912.05671): in so few
     updates a sparse network does not make up for a start from nothing. Noise, rain and haze come as often as each other:
-    with half as much rain the network hardly learns to see it, however long it trains.
+    with two thirds of that share of rain the network learns it far more slowly (the run less-rain in docs/results.md).
     """
     return Recipe(
         name="small",
