@@ -157,7 +157,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     assert summary.endswith(f"{MARKS[1]}\nafter\n")
     assert "old figures" not in summary
     assert f"{scores_of(places, 'small', 1)['derain']:.2f}" in summary
-    assert "](page-files/small-mean.svg)" in summary
+    assert "![PSNR against density: mean of three tasks](page-files/small-mean.svg)" in summary
     assert "| **ours, small** | all, blind |" in text
     for block in text.split("\n\n"):
         assert not block.startswith("| ") or len({line.count("|") for line in block.splitlines()}) == 1, block
@@ -235,10 +235,15 @@ def test_the_verdict_follows_from_the_scores():
     partial = dict(run.recipe_file["recipe"], prune={"reset": "partial"})
     assert "It was not rewound whole" in verdict(replace(run, recipe_file={"recipe": partial}), [*levels, *weak])
     longer = [*levels, *weak, scored("dense-total", 1.0, 31.0)]
-    assert "10 updates of all levels at once, the dense network is at +1.00 dB from" in verdict(run, longer)
+    assert "10 updates of all levels at once, the dense network (dense-total) is at +1.00 dB from level-00 (" in verdict(
+        run, longer
+    )
     both = verdict(run, [*longer, scored("ticket-total", 0.1, 29.9)])
     assert "Of 4 measured controls" in both
-    assert "the ticket is at -0.10 dB and the dense network is at +1.00 dB from that dense network (the ticket noise" in both
+    assert (
+        "the ticket (ticket-total) is at -0.10 dB and the dense network (dense-total) is at +1.00 dB from level-00 (" in both
+    )
+    assert "; not in the mean: web -0.10, clean -0.10; the dense network: noise 15 +1.00, " in both
     assert "at once" not in verdict(run, levels)
     assert "no measured ticket" in verdict(run, levels[:1])
 
@@ -287,7 +292,7 @@ def test_the_published_page_is_what_the_results_give(tmp_path: Path, monkeypatch
     root = Path(__file__).parents[1]
     (tmp_path / "results").symlink_to(root / "results")
     shutil.copy(root / "README.md", tmp_path)
-    make_folder(tmp_path / "docs")
+    shutil.copy(root / "docs" / "reports.md", make_folder(tmp_path / "docs"))
     monkeypatch.chdir(tmp_path)
     command = "mirl report --evidence results/evidence -o docs/results.md"
     write_results(Path("results/evidence"), Path("docs/results.md"), command, Path("README.md"))
@@ -295,6 +300,9 @@ def test_the_published_page_is_what_the_results_give(tmp_path: Path, monkeypatch
     assert page == (root / "docs" / "results.md").read_text(), f"run: {command} --readme README.md"
     assert Path("README.md").read_text() == (root / "README.md").read_text()
     assert "| level-03 | 4,000 to 5,000 | " in page, "where training was still improving"
+    assert "(ticket-total, the one in the package) is at" in page
+    assert "[reports.md](reports.md)" in page
+    assert "Share of each task: noise 15 1, noise 25 1, noise 50 1, rain 1.5, haze 2.5. PSNR on" in page, "of the pilots"
 
 
 def test_bad_folders_of_evidence_are_one_error(tmp_path: Path):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mirl.errors import MirlError
-from mirl.evaluate.evidence_run import run_part, scores_table
+from mirl.evaluate.evidence_run import run_part, scores_table, shares_of
 from mirl.evaluate.peers import peers_part
 from mirl.evaluate.runs import Run, read_runs
 from mirl.evaluate.scores import COLUMNS, HEADS, Scored, read_scores, table
@@ -45,11 +45,13 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     scored = read_scores(folder, runs)
     beside = make_folder(page.with_name(f"{page.stem}-files"))
     files: dict[str, str] = {}
+    guide = page.with_name("reports.md")
+    guide_link = f"[{guide.name}]({guide.name})" if guide.exists() else f"`docs/{guide.name}`"
     made = (
         f"Made by `{command}` from the files in `{folder.name}`, which `make evidence` makes in as many windows of time as "
         "it takes. To repeat all of it from nothing: `make evidence DATA=TRAINING TESTS=TESTS RUNS=runs/again "
         "RESULTS=results/again`, on a GPU with `DEVICE=cuda`. What the controls ask, how to "
-        "read the page, and its data: `docs/reports.md`."
+        f"read the page, and its data: {guide_link}."
     )
     lines = ["# Results", "", made, ""]
     lines += _overview(runs, scored)
@@ -76,8 +78,8 @@ def _write_readme(readme: Path, run: Run, scored: Sequence[Scored], page: Path) 
     before, rest = _around_marks(readme)
     mine = [each for each in scored if each.run == run.label]
     where = os.path.relpath(page.with_name(f"{page.stem}-files"), readme.parent)
-    names = [f"{run.label}-mean.svg", f"{run.label}-denoise25.svg"]
-    pictures = [f"![PSNR against density]({where}/{name})" for name in names if mine]
+    shown = {"mean": "mean of three tasks", "denoise25": "noise 25"}
+    pictures = [f"![PSNR against density: {of}]({where}/{run.label}-{name}.svg)" for name, of in shown.items() if mine]
     link = f"Controls, crops, other programs, cost: [{page.name}]({os.path.relpath(page, readme.parent)})."
     lines = [MARKS[0], "", verdict(run, mine), "", *scores_table(run, mine), *pictures, "", link, "", MARKS[1]]
     write_bytes(readme, (before + "\n".join(lines) + rest).encode())
@@ -109,7 +111,14 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     head = ["run", "pruned by", "optimizer, rate, updates a level", "seed", "density", "dense dB", "ticket dB", "difference",
             "in the package dB"]  # fmt: skip
     text = "Mean PSNR over the three tasks of the test sets, noise (itself the mean of three strengths) counting once. Runs "
-    text += "may differ in more than this table holds: their own parts say how they were trained."
+    text += (
+        "may differ in more than this table holds: their own parts say how they were trained. magnitude: by size; lamp: by "
+    )
+    text += (
+        "a weight's square over those of its layer that are not smaller (Lee et al. 2021); macs: by size against what the "
+    )
+    text += "weight costs to compute. Rates times d^-0.5: a tensor pruned to density d learns at that multiple of the rate. "
+    text += "Muon: steps along the orthogonalised momentum of every matrix (Jordan 2024)."
     return [text, "", *table(head, rows), *_best_dense(runs, scored), *_price_of_tasks(runs, scored)] if rows else []
 
 
@@ -161,13 +170,13 @@ def _pilots_part(file: Path) -> list[str]:
     ]  # fmt: skip
     names = dict(zip(COLUMNS, HEADS, strict=True))
     head = ["pilot", "parameters", "density", "updates", "s an update", "mean dB", *(names[task] for task in tasks)]
+    shares = " or ".join(dict.fromkeys(shares_of(row["recipe"]) for row in found))
     what = "The choices behind the recipe, each in a short training with one thing changed (`bench/pilots.py`), the sparse "
     what += (
-        "ones of the dense network with Muon at 4e-3. PSNR on validation images, mean over all tasks; one seed; seconds on "
+        f"ones of the dense network with Muon at 4e-3. Share of each task: {shares}. PSNR on validation images, mean over "
     )
-    what += (
-        "a machine that had other work too; differences of some 0.1 dB, and haze, are within what another seed gives. Best: "
-    )
+    what += "all tasks; one seed; seconds on a machine that had other work too; differences of some 0.1 dB, and haze, are "
+    what += "within what another seed gives. Best: "
     kinds = ("dense", [r for r in found if r["density"] == 1]), ("sparse", [r for r in found if r["density"] < 1])
     best = [f"{max(mine, key=lambda r: r['mean_psnr'])['pilot']} of the {kind}" for kind, mine in kinds if mine]
     return ["## Pilots", "", f"{what}{', '.join(best)}.", "", *table(head, rows)]

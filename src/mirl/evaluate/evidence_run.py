@@ -53,11 +53,12 @@ def scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
         rows.append([_named(each), f"{each.density:.2%}", macs, f"{each.figures['bytes'] / 1000:.0f}", *costs,
                      *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])  # fmt: skip
     return [
-        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS; `web`: Kodak24"
-        " rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is against what comes out. Density: share of all "
-        "parameters that are not zero, and of multiply-accumulates (MACs). kB: the `.mirl` file, half precision, as scored. "
-        "Time through the sparse engine, CPU time of one thread on a photograph of 384x512: in ms, and as a ratio to the "
-        "dense network CDnCNN-B (668,000 parameters, PyTorch).",
+        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS (haze; so few "
+        "that single images weigh much); `web`: Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is "
+        "against what comes out. Density: share of all parameters that are not zero, and of the dense network's "
+        "multiply-accumulates (MACs; none for `dense-small`, which is another network). kB: the `.mirl` file, half "
+        "precision, as scored. Time through the sparse engine, CPU time of one thread on a photograph of 384x512: in ms, "
+        "and as a ratio to CDnCNN-B, another project's denoiser (668,000 parameters, PyTorch).",
         "",
         *table(["ticket", "density", "MACs", "kB", "ms", "time", *HEADS], rows),
     ]
@@ -78,19 +79,26 @@ def _kept_weights(folder: Path, label: str) -> str:
 def _training(run: Run) -> str:
     """How the run was trained, from its recipe."""
     recipe, train, network = run.recipe, run.recipe["train"], run.recipe["network"]
-    shares = ", ".join(
-        f"{TASK_HEADS.get(share['task'], share['task'])} {share['sampling']:g}"
-        + (f" (loss x {share['loss']:g})" if share["loss"] != 1 else "")
-        for share in recipe["tasks"]
-    )
-    once = f", the first {recipe['rewind_step']:,} of them once, before the rewind point" if recipe["rewind_step"] else ""
+    shares, once, then = shares_of(recipe), "", ""
+    if start := recipe["rewind_step"]:
+        once = f", the first {start:,} of them once, before the rewind point"
+        then = f" ({start:,} + {len(run.levels)} x {train['steps'] - start:,} in all)"
     return (
         f"Recipe {recipe['name']}, seed {run.seed}: {run.dense.total:,} parameters (width {network['width']}, blocks "
         f"{'-'.join(map(str, network['blocks']))}, {network['prompts']} prompts a table). {train['steps']:,} updates a level"
-        f"{once}, of {train['batch']} patches of {train['patch']} pixels; {train.get('optimizer', 'adamw')}, rate "
+        f"{once}{then}, of {train['batch']} patches of {train['patch']} pixels; {train.get('optimizer', 'adamw')}, rate "
         f"{train['learning_rate']:g} falling along a cosine; precision {train['precision']}. Share of each task: {shares}; "
         f"clean patches {train['clean_share']:.0%}; {train.get('real_share', 0.5):.0%} of rain and haze from stored pairs, "
         f"the rest made on the way. All of it, and the fingerprint of its data: `runs/{run.label}/recipe.json`."
+    )
+
+
+def shares_of(recipe: dict[str, Any]) -> str:
+    """Say how often each task of a recipe (as its JSON) is drawn, and what its loss weighs where that is not 1."""
+    return ", ".join(
+        f"{TASK_HEADS.get(share['task'], share['task'])} {share['sampling']:g}"
+        + (f" (loss x {share['loss']:g})" if share["loss"] != 1 else "")
+        for share in recipe["tasks"]
     )
 
 

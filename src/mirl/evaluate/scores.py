@@ -22,6 +22,7 @@ COLUMNS = {  # task -> its sets; the images of all are one mean
     "clean": ("Kodak24",),
 }
 NOISE = ("denoise15", "denoise25", "denoise50")
+NOT_IN_MEAN = ("web", "clean")  # the last of COLUMNS
 HEADS = ("noise 15", "noise 25", "noise 50", "rain", "haze", "web", "clean")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mirl.evaluate.report import MATCH_DB
 from mirl.evaluate.runs import Run
-from mirl.evaluate.scores import COLUMNS, HEADS, NOISE, Scored
+from mirl.evaluate.scores import COLUMNS, HEADS, NOISE, NOT_IN_MEAN, Scored
 from mirl.files import sha256
 from mirl.ticket import shipped
 
@@ -59,7 +59,9 @@ def tasks_of(run: Run) -> set[str]:
 
 def differences(one: Scored, other: Scored) -> str:
     """Say by how much `one` is better, task by task."""
-    return ", ".join(f"{head} {one.psnr[c] - other.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True))
+    said = [f"{head} {one.psnr[c] - other.psnr[c]:+.2f}" for head, c in zip(HEADS, COLUMNS, strict=True)]
+    aside = -len(NOT_IN_MEAN)
+    return f"{', '.join(said[:aside])}; not in the mean: {', '.join(said[aside:])}"
 
 
 def paired(one: Scored, other: Scored, task: str, sets: Sequence[str]) -> Difference:
@@ -86,7 +88,8 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     word = "matches" if abs(gain.mean) < MATCH_DB else "beats" if gain.mean > 0 else "loses to"
     if word != "matches" and abs(gain.mean) < 2 * gain.error:
         word = "cannot be told from"
-    text = f"**The ticket keeps {last.density:.2%} of all parameters and {word} its dense network: {gain} dB**"
+    text = f"**Trained alike, the ticket {last.place} keeps {last.density:.2%} of all parameters and {word} its dense "
+    text += f"network: {gain} dB**"
     text += f" mean PSNR over noise, rain and haze of the test sets ({differences(last, dense)})."
     text += _harm(run, last) + _against_controls(run, scored, last, gain) + _longer(run, scored)
     return (
@@ -153,10 +156,13 @@ def _longer(run: Run, scored: Sequence[Scored]) -> str:
     longer = {each.place.removesuffix("-total"): each for each in scored if each.place.endswith("-total")}
     level, _ = ends(run, scored)
     named = [
-        (f"the {name}", longer[key]) for key, name in (("ticket", "ticket"), ("dense", "dense network")) if key in longer
+        (f"the {name}", longer[key], f" ({longer[key].place}{', the one in the package' if ships(longer[key]) else ''})")
+        for key, name in (("ticket", "ticket"), ("dense", "dense network"))
+        if key in longer
     ]
     if not named or level is None:
         return ""
     text = f" Trained longer, for the {sum(each.steps for each in run.levels):,} updates of all levels at once, "
-    text += " and ".join(f"{name} is at {paired_mean(each, level)} dB" for name, each in named)
-    return text + f" from that dense network ({'; '.join(f'{name} {differences(each, level)}' for name, each in named)})."
+    text += " and ".join(f"{name}{which} is at {paired_mean(each, level)} dB" for name, each, which in named)
+    told = "; ".join(f"{name}: {differences(each, level)}" for name, each, _ in named)
+    return text + f" from {level.place} ({told})."
