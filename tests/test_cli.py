@@ -277,7 +277,11 @@ def test_inspect_gives_the_documented_figures(found: Path, tmp_path: Path, capsy
     assert figures["density"] <= 0.1
     assert figures["bytes"] == (found / "ticket.mirl").stat().st_size
     assert run("inspect", found / "ticket.mirl") == 0
-    assert "encoder1.0" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "encoder1.0" not in shown
+    recipe = figures["provenance"]["recipe"]
+    assert f"{recipe['name']}, seed {recipe['seed']}: pruned by magnitude (" in shown
+    assert f"rewound to update {recipe['rewind_step']}, trained to {recipe['train']['steps']}" in shown
 
 
 def test_bad_searches_are_one_line(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -445,10 +449,12 @@ def test_a_full_disk_during_a_search_is_one_line_and_the_search_goes_on_later(tm
 
 def test_inspect_shows_any_provenance_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     ticket = make_ticket()
-    odd = {"tasks": 3, "[/x]": "[bold", "density": ticket.density}
+    odd = {"tasks": 3, "[/x]": "[bold", "density": ticket.density, "recipe": "[/grandma's"}
     write_ticket(replace(ticket, provenance=odd), tmp_path / "odd.mirl")
     assert run("inspect", tmp_path / "odd.mirl") == 0
-    assert "[bold" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "[bold" in shown
+    assert "[/grandma's" in shown
 
 
 # evaluate

@@ -134,7 +134,9 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
         if key == "scores":
             for task, score in value.items():
                 table.add_row(escape(f"validation, {task}"), escape(_psnr(score)))
-        elif key not in ("recipe", "tasks"):
+        elif key == "recipe":
+            table.add_row("recipe", escape(_recipe(value)))
+        elif key != "tasks":
             table.add_row(escape(key), escape(str(value)))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
@@ -149,6 +151,20 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
                 f"{row['density']:.2%}",
             )
         console.print(rows)
+
+
+def _recipe(recipe: Any) -> str:
+    """Return in a line what a ticket was trained and pruned by, or what a ticket of others has in its place."""
+    match recipe:
+        case {
+            "name": name,
+            "seed": seed,
+            "rewind_step": rewound,
+            "train": {"steps": steps},
+            "prune": {"score": score, "scope": scope},
+        }:
+            return f"{name}, seed {seed}: pruned by {score} ({scope}), rewound to update {rewound}, trained to {steps}"
+    return str(recipe)
 
 
 def _psnr(score: Any) -> str:
