@@ -217,8 +217,9 @@ def test_the_verdict_follows_from_the_scores():
     assert "beats its dense network: +0.50 dB" in verdict(run, levels)
     poor = verdict(run, [levels[0], scored("level-01", 0.1, 19.0)])
     assert "loses to its dense network: -11.00 dB" in poor
-    assert "Worse than left alone: noise 15, noise 25" in poor
-    assert "web (on which it was not trained)." in poor
+    assert "Worse than left alone: noise 15 -1.00, noise 25 -1.00" in poor
+    assert "one that loses is none whatever they say" in poor
+    assert "web -1.00 (on which it was not trained)." in poor
     assert "Nothing is worse than left alone" in verdict(run, levels)
     assert "By these runs it is a winning ticket" in verdict(run, [*levels, *weak])
     for kind in ASKED:
@@ -229,7 +230,7 @@ def test_the_verdict_follows_from_the_scores():
     )
     assert "not shown to be a winning ticket" in verdict(run, [*levels, *weak, scored("random", 0.1, 31.0)])
     lost = verdict(run, [levels[0], scored("level-01", 0.1, 29.5), *weak])
-    assert "It beats them, yet not its dense network: by these runs it is not shown to be a winning ticket" in lost
+    assert "It beats them, yet is not shown to match its dense network: by these runs it is no winning ticket" in lost
     warm = verdict(run, [*levels, *weak, scored("partial-reset-seed1", 0.1, 31.0)])
     assert "a winning ticket. Begun from values that stay trained: partial-reset-seed1 at +0.50 dB from it." in warm
     partial = dict(run.recipe_file["recipe"], prune={"reset": "partial"})
@@ -239,7 +240,7 @@ def test_the_verdict_follows_from_the_scores():
         run, longer
     )
     both = verdict(run, [*longer, scored("ticket-total", 0.1, 29.9)])
-    assert "Of 4 measured controls" in both
+    assert "from it: reinit at -1.50, shuffle at -1.50, oneshot at -1.50, dense-small at -1.50." in both
     assert (
         "the ticket (ticket-total) is at -0.10 dB and the dense network (dense-total) is at +1.00 dB from level-00 (" in both
     )
@@ -258,6 +259,12 @@ def test_differences_are_paired_and_no_more_is_said_than_they_bear():
     assert "beats its dense network: +0.30 ± 0.09 dB" in verdict(run, [dense, ticket])
     spread = scored("level-01", 0.1, 29.0, 20.0, 41.9)
     assert "cannot be told from its dense network: +0.30 ± 0.44" in verdict(run, [dense, spread])
+    wide = scored("level-01", 0.1, 29.0, 20.0, 40.9)
+    assert "cannot be told from its dense network: -0.03 ±" in verdict(run, [dense, wide])
+    sure = [scored(kind, 0.1, 29.0, 19.3, 39.6) for kind in ASKED[1:]]
+    assert "is a winning ticket" in verdict(run, [dense, ticket, *sure, scored(ASKED[0], 0.1, 29.0, 19.3, 39.6)])
+    unsure = scored(ASKED[0], 0.1, 20.0, 19.3, 45.0)
+    assert "not shown to be a winning ticket" in verdict(run, [dense, ticket, *sure, unsure]), "the weakest is not beaten"
     close = [scored(kind, 0.1, 30.5, 18.0, 41.0) for kind in ASKED]
     assert "not shown to be a winning ticket" in verdict(run, [dense, ticket, *close])
 

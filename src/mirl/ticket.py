@@ -45,6 +45,10 @@ class Ticket:
     masks: dict[str, NDArray[np.bool_]]
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say what it is in a line; its arrays are long."""
+        return f"Ticket({self.kept:,} of {self.total:,} parameters)"
+
     def __post_init__(self) -> None:
         """Raise MirlError, naming the tensor, unless weights and masks fit the network and each other."""
         expected = {p.name: p for p in parameters(self.network)}

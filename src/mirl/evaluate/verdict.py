@@ -85,13 +85,15 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     if dense is None or last is None or run.last.number == 0:
         return "The run has no measured ticket yet."
     gain = paired_mean(last, dense)
-    word = "matches" if abs(gain.mean) < MATCH_DB else "beats" if gain.mean > 0 else "loses to"
-    if word != "matches" and abs(gain.mean) < 2 * gain.error:
+    word = "beats" if gain.mean > 0 else "loses to"
+    if abs(gain.mean) < MATCH_DB and gain.error <= MATCH_DB:
+        word = "matches"
+    elif abs(gain.mean) < 2 * gain.error:
         word = "cannot be told from"
     text = f"**Trained alike, the ticket {last.place} keeps {last.density:.2%} of all parameters and {word} its dense "
     text += f"network: {gain} dB**"
     text += f" mean PSNR over noise, rain and haze of the test sets ({differences(last, dense)})."
-    text += _harm(run, last) + _against_controls(run, scored, last, gain) + _longer(run, scored)
+    text += _harm(run, last) + _against_controls(run, scored, last, word) + _longer(run, scored)
     return (
         text
         + " ± is the standard error over the test images; the run is one seed: it says nothing about the spread over seeds."
@@ -111,16 +113,16 @@ def _difference(values: Sequence[float]) -> Difference:
 
 
 def _harm(run: Run, last: Scored) -> str:
-    """Name the tasks in which the ticket leaves pictures worse than it found them."""
+    """Name the tasks in which the ticket leaves pictures worse than it found them, and by how much."""
     worse = [
-        head + ("" if c in tasks_of(run) else " (on which it was not trained)")
+        f"{head} {last.psnr[c] - last.input_psnr[c]:+.2f}" + ("" if c in tasks_of(run) else " (on which it was not trained)")
         for head, c in zip(HEADS, COLUMNS, strict=True)
         if c != "clean" and last.psnr[c] < last.input_psnr[c]
     ]
     return f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
 
 
-def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, gain: Difference) -> str:
+def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: str) -> str:
     """Say how the strongest control stands to the ticket, and whether that makes it a winning one."""
     controls = [each for each in scored if not each.place.startswith(ASIDE) and "-total" not in each.place]
     equal = [each for each in controls if each.density <= last.density * 1.001]
@@ -129,20 +131,19 @@ def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, gain: Di
     missing = [kind for kind in ASKED if kind not in {each.place for each in cold}]
     text, beaten = "", True
     if cold:
-        best = max(cold, key=lambda each: each.mean)
-        lead = paired_mean(best, last)
-        beaten = lead.mean < -max(MATCH_DB, 2 * lead.error)
-        text += (
-            f" Of {len(cold)} measured controls of at most its size the strongest, {best.place}, is at {lead} dB from it."
-        )
+        leads = {each.place: paired_mean(each, last) for each in sorted(cold, key=lambda each: -each.mean)}
+        beaten = all(lead.mean < -max(MATCH_DB, 2 * lead.error) for lead in leads.values())
+        told = ", ".join(f"{place} at {lead}" for place, lead in leads.items())
+        text += f" Controls of at most its size, strongest first, in dB from it: {told}."
     if missing:
-        text += f" Not measured of what a winning ticket must beat: {', '.join(missing)}; so nothing says whether it is one."
+        open_end = "one that loses is none whatever they say" if word == "loses to" else "so nothing says whether it is one"
+        text += f" Not measured of what a winning ticket must beat: {', '.join(missing)}; {open_end}."
     elif run.recipe["prune"].get("reset", "full") != "full":
         text += " It was not rewound whole: it is no ticket in the sense of the lottery."
-    elif beaten and gain.mean > -MATCH_DB:
+    elif beaten and word in ("matches", "beats"):
         text += " By these runs it is a winning ticket."
     elif beaten:
-        text += " It beats them, yet not its dense network: by these runs it is not shown to be a winning ticket."
+        text += " It beats them, yet is not shown to match its dense network: by these runs it is no winning ticket."
     else:
         text += " By these runs it is not shown to be a winning ticket."
     if warm:
