@@ -42,6 +42,8 @@ LEFT_OUT = {
     "make demo": "minutes of training",
     "make bench": "hours of measuring; what it writes is in results/",
     "pip install *": "needs a package index; make setup installs",
+    "python3 -m venv *": "make setup makes one",
+    ". .venv/bin/activate": "of this shell alone",
     "mirl serve": "runs until it is stopped: test_serve_process.py",
     "curl *": "needs the service: test_serve_api.py and test_serve_process.py",
     "hf auth login": "needs an account",
