@@ -123,7 +123,7 @@ def _harm(run: Run, last: Scored) -> str:
 
 
 def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: str) -> str:
-    """Say how the strongest control stands to the ticket, and whether that makes it a winning one."""
+    """Say how every control stands to the ticket, and whether that makes it a winning one."""
     controls = [each for each in scored if not each.place.startswith(ASIDE) and "-total" not in each.place]
     equal = [each for each in controls if each.density <= last.density * 1.001]
     warm = [each for each in equal if each.place.startswith(WARM)]
