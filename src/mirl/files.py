@@ -5,9 +5,9 @@ import hashlib
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,29 +18,27 @@ from mirl.errors import MirlError
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` when the block ends well and vanishes when it does not.
 
-    Raises MirlError, naming the path, when the folder is missing, not writable or full.
+    Whatever ends the block does, an exception that a signal raises between any two steps too: the name is known before the
+    file is there. Raises MirlError, naming the path, when the folder is missing, not writable or full.
     """
     path = Path(path)
-    temporary: Path | None = None
+    temporary = path.parent / f".{path.name}.{secrets.token_urlsafe(6)}.part"
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None and error.filename not in (None, path, str(temporary)):
+        if error.filename not in (None, path, str(temporary)):
             raise  # an error of the block's own about another file
         raise MirlError(
             f"cannot write {path}: {error.strerror or error}; expected an existing, writable folder with free space; "
             "choose another output or free some space"
         ) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no folder, or no right in it, nothing was written
+            temporary.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -116,12 +114,6 @@ def _is(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def sha256(path: Path) -> str:
