@@ -5,10 +5,11 @@
 
 The steps are those of `steps`, in this order. What is done is known from the folders of runs and results, so copied folders
 go on anywhere; a training that the time limit or Ctrl-C stops goes on where it was (a measurement, of minutes, is not cut
-short). `--list` says what is done. What others need is copied to `--results`: the runs' records, the scores of every ticket
-on TESTS, the table of pilots, and the weights of some runs, packed. A run packed there and not in `--runs` is unpacked and
-goes on; one shown there as ended and not packed is not trained again. To repeat everything from nothing, name a new folder
-for `--runs` and another for `--results`. The page is made by `mirl report --evidence results/evidence -o docs/results.md`.
+short). Done is what was made by the recipe, from the file and on the test images that are there now; `--list` says what is.
+What others need is copied to `--results`: the runs' records, the scores of every ticket on TESTS, the table of pilots, and
+the weights of some runs, packed. A run packed there and not in `--runs` is unpacked and goes on; one shown there as ended
+and not packed is not trained again. To repeat everything from nothing, name a new folder for `--runs` and another for
+`--results`. The page is made by `mirl report --evidence results/evidence -o docs/results.md`.
 """
 
 import argparse
@@ -21,10 +22,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from evidence_files import Places, is_published, pack, publish, unpack
+from evidence_files import Places, holds, is_published, pack, packs, publish, unpack
 from mirl.cli.lottery import parse_seconds
 from mirl.cli.progress import training_progress
+from mirl.data.pairs import fingerprint
 from mirl.engine.engine import open_backend, restore_pixels
+from mirl.errors import MirlError
 from mirl.evaluate.benchmark import evaluate
 from mirl.evaluate.crops import write_strips
 from mirl.evaluate.speed import machine
@@ -38,9 +41,10 @@ from mirl.ticket import describe_ticket, read_ticket
 from pilots import BASE, LESS_RAIN, PILOTS
 from ticket_times import measure_times
 
-FIGURES = ("parameters", "nonzero", "density", "density_macs", "bytes", "dense_bytes")
+FIGURES = ("parameters", "nonzero", "density", "density_macs", "macs_per_pixel", "bytes", "dense_bytes")
 MEASURED = ("denoise15", "denoise25", "denoise50", "derain", "dehaze", "web", "clean")
-CONTROLS: tuple[tuple[str, int, Budget], ...] = (
+Controls = tuple[tuple[str, int, Budget], ...]
+CONTROLS: Controls = (
     ("reinit", 0, "level"),
     ("dense-small", 0, "level"),
     ("oneshot", 0, "level"),
@@ -53,7 +57,7 @@ CONTROLS: tuple[tuple[str, int, Budget], ...] = (
 PICTURED = ("denoise25", "derain", "dehaze")
 # The shares of the tasks in the first search, whose tickets took rain away only in part; `small-web` shares its recipe.
 WITH_LESS_RAIN = replace(small(), tasks=LESS_RAIN)
-# An earlier recipe, kept because its run tells what was tried: raw magnitude, rewound to the initial values.
+# An earlier recipe, kept because its run tells what was tried: by magnitude, rewound to the initial values.
 BY_MAGNITUDE = replace(
     small(),
     train=replace(small().train, steps=3000, precision="bf16-mixed"),
@@ -62,7 +66,7 @@ BY_MAGNITUDE = replace(
     rewind_step=0,
 )
 ROUNDS = 7  # of timing
-PACKED = ("small", "less-rain", "small-web", "small-start")  # runs whose weights are published
+PACKED = ("small", "less-rain", "small-web", "small-start", "small-seed1")  # runs whose weights are published
 
 
 @dataclass(frozen=True)
@@ -74,29 +78,45 @@ class Step:
     work: Callable[[float | None], bool]
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A run to make: its recipe, the controls beside it, and the run whose dense level it takes over."""
+
+    recipe: Recipe
+    controls: Controls = ()
+    dense_from: str = ""
+
+
+def plan() -> dict[str, Planned]:
+    """All runs by name, the most telling first."""
+    with_web = replace(WITH_LESS_RAIN, tasks=(*WITH_LESS_RAIN.tasks, TaskShare("web", 3.0)))
+    # By cost over all layers the first pruning would empty those at full resolution: hence the floor.
+    by_cost = replace(small(), prune=replace(small().prune, score="macs", min_layer_density=0.05))
+    return {
+        "small": Planned(small(), (*CONTROLS, ("dense-macs", 0, "level"))),
+        "less-rain": Planned(WITH_LESS_RAIN, CONTROLS),
+        "small-web": Planned(with_web),
+        "small-macs": Planned(by_cost, dense_from="small"),
+        "small-seed1": Planned(replace(small(), seed=1), (("reinit", 0, "level"),)),
+        "small-start": Planned(replace(small(), rewind_step=0), (("reinit", 0, "level"),)),
+        "magnitude": Planned(BY_MAGNITUDE),
+    }
+
+
 def steps(places: Places) -> Iterator[Step]:
-    """All work, pilots first, then the most telling."""
+    """All work, pilots first."""
     for name, recipe in PILOTS.items():
         thins = recipe.prune.keep < 1 and not recipe.rewind_step
         yield search_step(places, f"pilots/{name}", recipe, dense_from=f"pilots/{BASE}" if thins else "")
-    yield from run_steps(places, "small", small(), CONTROLS)
-    yield from run_steps(places, "less-rain", WITH_LESS_RAIN, CONTROLS)
-    with_web = replace(WITH_LESS_RAIN, tasks=(*WITH_LESS_RAIN.tasks, TaskShare("web", 3.0)))
-    yield from run_steps(places, "small-web", with_web, ())
-    yield from run_steps(places, "small-start", replace(small(), rewind_step=0), (("reinit", 0, "level"),))
-    by_cost = replace(small(), prune=replace(small().prune, score="macs"))
-    yield from run_steps(places, "small-macs", by_cost, (), dense_from="small")
-    yield from run_steps(places, "small-seed1", replace(small(), seed=1), (("reinit", 0, "level"),))
-    yield from run_steps(places, "magnitude", BY_MAGNITUDE, ())
+    for name, run in plan().items():
+        yield from run_steps(places, name, run.recipe, run.controls, run.dense_from)
 
 
-def run_steps(
-    places: Places, name: str, recipe: Recipe, controls: tuple[tuple[str, int, Budget], ...], dense_from: str = ""
-) -> Iterator[Step]:
+def run_steps(places: Places, name: str, recipe: Recipe, controls: Controls, dense_from: str = "") -> Iterator[Step]:
     """A search, its tickets measured, and each control with its ticket measured."""
     folder = RunFolder(places.runs / name)
     yield search_step(places, name, recipe, dense_from)
-    if not folder.path.exists():
+    if not holds(folder.path, recipe):
         return
     levels = len(folder.finished_levels)
     if name in PACKED:
@@ -154,8 +174,13 @@ def search_step(places: Places, name: str, recipe: Recipe, dense_from: str = "")
             ).finished  # fmt: skip
 
     def done() -> bool:
-        """Ended here, or published: what a fresh clone shows and does not hold is not trained once more."""
-        return (run / "ticket.mirl").exists() or (not run.exists() and is_published(places, name, recipe))
+        """Ended here, or published: what a fresh clone shows and does not hold is not trained once more.
+
+        Where another recipe's run lies, it is not done, and the search refuses to go on there.
+        """
+        if run.exists():
+            return holds(run, recipe) and (run / "ticket.mirl").exists()
+        return is_published(places, name, recipe)
 
     return Step(f"{name}: search", done, work)
 
@@ -170,13 +195,14 @@ def train_control(places: Places, run: Path, kind: str, seed: int, budget: Budge
 
 def score_step(places: Places, name: str, place: TrainingFolder) -> Iterator[Step]:
     """Measure one ticket on the test sets."""
-    if places.tests is None:
+    if (tests := places.tests) is None:
         return
     label = f"{name}-{place.path.name}"
     file = places.results / "scores" / f"{label}-standard.json"
 
     def done() -> bool:
-        return file.exists() and json.loads(file.read_text()).get("sha256") == sha256(place.ticket)
+        found = json.loads(file.read_text()) if file.exists() else {}
+        return (found.get("sha256"), found.get("tests")) == (sha256(place.ticket), fingerprint(tests))
 
     yield Step(f"{label}: scores", done, partial(measure_ticket, places, label, place, file))
 
@@ -193,7 +219,7 @@ def measure_ticket(places: Places, label: str, place: TrainingFolder, file: Path
     figures = describe_ticket(ticket, place.ticket.stat().st_size)
     write_json(file, {
         **result.to_json(label), "figures": {key: figures[key] for key in FIGURES}, "sha256": sha256(place.ticket),
-        "command": command, "machine": machine(),
+        "tests": fingerprint(places.tests), "command": command, "machine": machine(),
     })  # fmt: skip
     return True
 
@@ -208,7 +234,8 @@ def times_step(places: Places, name: str, tickets: dict[str, Path]) -> Step:
         return True
 
     def done() -> bool:
-        return file.exists() and [row["place"] for row in json.loads(file.read_text())["rows"]] == list(tickets)
+        rows = json.loads(file.read_text())["rows"] if file.exists() else []
+        return [(row["place"], row.get("sha256")) for row in rows] == [(name, sha256(t)) for name, t in tickets.items()]
 
     return Step(f"{name}: times", done, work)
 
@@ -245,7 +272,7 @@ def pack_step(places: Places, name: str, label: str, files: list[Path]) -> Step:
         write_bytes(archive, pack(files, places.runs))
         return True
 
-    return Step(f"{name}: weights of {label}", archive.exists, work)
+    return Step(f"{name}: weights of {label}", lambda: packs(archive, files, places.runs), work)
 
 
 def main() -> None:
@@ -262,15 +289,23 @@ def main() -> None:
     places = Places(options.data, options.tests, options.runs, options.results, options.device)
     limit = parse_seconds(options.time_limit)
     deadline = None if limit is None else time.monotonic() + limit
-    unpack(places)
-    if options.list:
-        for step in steps(places):
-            print(f"{'done' if step.done() else '    '}  {step.name}")
-        return
     try:
-        advance(places, deadline, options.only or "")
-    finally:
-        publish(places)
+        unpack(places)
+        if options.list:
+            for step in steps(places):
+                print(f"{'done' if step.done() else '    '}  {step.name}")
+            return
+        try:
+            advance(places, deadline, options.only or "")
+        finally:
+            publish(places, recipes())
+    except MirlError as error:
+        sys.exit(f"error: {error}")
+
+
+def recipes() -> dict[str, Recipe]:
+    """The recipe of every run."""
+    return {name: run.recipe for name, run in plan().items()}
 
 
 def advance(places: Places, deadline: float | None, only: str) -> None:
@@ -286,7 +321,7 @@ def advance(places: Places, deadline: float | None, only: str) -> None:
         if not step.work(left):
             print(f"stopped at a safe point in: {step.name}; the same command goes on")
             return
-        publish(places)
+        publish(places, recipes())
 
 
 if __name__ == "__main__":

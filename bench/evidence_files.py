@@ -6,6 +6,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mirl.files import make_folder, write_json
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
 from mirl.lottery.prune import plan_levels
 from mirl.lottery.run import RunFolder
-from mirl.recipe import Recipe
+from mirl.recipe import Recipe, recipe_from_dict
 from pilots import PILOTS
 
 
@@ -31,11 +32,21 @@ class Places:
     device: str
 
 
+def holds(run: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds a run of this recipe, or its records."""
+    return (run / "recipe.json").exists() and RunFolder(run).recipe() == recipe
+
+
 def is_published(places: Places, name: str, recipe: Recipe) -> bool:
-    """Whether the results show a run or a pilot as ended."""
-    last = len(plan_levels(recipe.network, recipe.prune)) - 1
-    pilots = {f"pilots/{row['pilot']}" for row in published_pilots(places)}
-    return name in pilots or (places.results / "runs" / name / f"level-{last:02d}" / "level.json").exists()
+    """Whether the results show a run or a pilot of this recipe as ended."""
+    if name.startswith("pilots/"):
+        return any(_is_pilot(row, name.removeprefix("pilots/"), recipe) for row in published_pilots(places))
+    last, run = len(plan_levels(recipe.network, recipe.prune)) - 1, places.results / "runs" / name
+    return holds(run, recipe) and (run / f"level-{last:02d}" / "level.json").exists()
+
+
+def _is_pilot(row: dict[str, Any], name: str, recipe: Recipe) -> bool:
+    return bool(row["pilot"] == name) and recipe_from_dict(row["recipe"]) == recipe
 
 
 def published_pilots(places: Places) -> list[dict[str, Any]]:
@@ -56,6 +67,18 @@ def pack(files: list[Path], root: Path) -> bytes:
     return content.getvalue()
 
 
+def packs(archive: Path, files: list[Path], root: Path) -> bool:
+    """Whether an archive holds these files as they are now, whatever their run was called."""
+    if not archive.exists():
+        return False
+    held = {}
+    with tarfile.open(archive) as opened:
+        for entry in opened:
+            content = opened.extractfile(entry)
+            held[entry.name.partition("/")[2]] = content.read() if content else b""
+    return held == {str(path.relative_to(root)).partition("/")[2]: path.read_bytes() for path in files}
+
+
 def unpack(places: Places) -> None:
     """Put back the packed runs that `runs` does not have, so that they go on."""
     for packed in sorted((places.results / "weights").glob("*")):
@@ -63,7 +86,7 @@ def unpack(places: Places) -> None:
             continue
         print(f"unpacking {packed}", file=sys.stderr, flush=True)
         make_folder(places.runs)
-        with tempfile.TemporaryDirectory(dir=places.runs) as folder:
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=places.runs) as folder:
             run = make_folder(Path(folder) / packed.name)
             for file in sorted(packed.glob("*.tar.xz")):
                 with tarfile.open(file) as archive:
@@ -76,13 +99,14 @@ def _below_the_run(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | Non
     return tarfile.data_filter(entry.replace(name=entry.name.partition("/")[2], deep=False), folder)
 
 
-def publish(places: Places) -> None:
-    """Copy the records of all runs (JSON alone, no weights) and write the table of pilots."""
-    for source in sorted(places.runs.rglob("*.json*")):
-        if source.name in ("recipe.json", "level.json", "control.json", "metrics.jsonl") and "pilots" not in source.parts:
-            target = places.results / "runs" / source.relative_to(places.runs)
-            make_folder(target.parent)
-            shutil.copyfile(source, target)
+def publish(places: Places, recipes: Mapping[str, Recipe]) -> None:
+    """Copy the records of the runs of these recipes (JSON alone, no weights) and write the table of pilots."""
+    for name, recipe in recipes.items():
+        for source in sorted((places.runs / name).rglob("*.json*")) if holds(places.runs / name, recipe) else ():
+            if source.name in ("recipe.json", "level.json", "control.json", "metrics.jsonl"):
+                target = places.results / "runs" / source.relative_to(places.runs)
+                make_folder(target.parent)
+                shutil.copyfile(source, target)
     known = {row["pilot"]: row for row in published_pilots(places)}
     rows = [pilot_row(name, RunFolder(places.runs / "pilots" / name)) or known.get(name) for name in PILOTS]
     found = [row for row in rows if row]
@@ -95,9 +119,10 @@ def publish(places: Places) -> None:
 
 def pilot_row(name: str, run: RunFolder) -> dict[str, Any]:
     """One line of the table: what was tried, what its last training cost and reached on the validation images."""
-    if not run.ticket.exists():
+    recipe = PILOTS[name]
+    if not run.ticket.exists() or not holds(run.path, recipe):
         return {}
-    record, recipe = run.finished_levels[-1].record(), PILOTS[name]
+    record = run.finished_levels[-1].record()
     scores = {task: value["psnr"] for task, value in record["validation"].items()}
     return {
         "pilot": name, "parameters": parameter_count(recipe.network), "density": record["density"],

@@ -14,6 +14,7 @@ from mirl.data import bundled
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.engine.memory import keep_large_blocks
 from mirl.evaluate.speed import machine
+from mirl.files import sha256
 from mirl.image import read_pixels
 from mirl.ticket import read_ticket
 
@@ -51,7 +52,7 @@ def measure_times(tickets: dict[str, Path], rounds: int) -> dict[str, Any]:
         torch.set_num_threads(threads)
     yardstick = seconds.pop("CDnCNN-B")
     rows = [
-        {"place": name, "median_ms": 1000 * statistics.median(mine),
+        {"place": name, "sha256": sha256(tickets[name]), "median_ms": 1000 * statistics.median(mine),
          "ratio": statistics.median(a / b for a, b in zip(mine, yardstick, strict=True))}
         for name, mine in seconds.items()
     ]  # fmt: skip

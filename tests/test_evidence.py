@@ -15,8 +15,8 @@ from mirl.errors import MirlError
 from mirl.evaluate.crops import GAP, RANKS
 from mirl.evaluate.evidence import MARKS, write_results
 from mirl.evaluate.page import CROP
-from mirl.evaluate.runs import Level, Run
-from mirl.evaluate.scores import COLUMNS, Scored
+from mirl.evaluate.runs import Level, Run, read_runs
+from mirl.evaluate.scores import COLUMNS, Scored, read_scores
 from mirl.evaluate.verdict import ASKED, paired, verdict
 from mirl.files import make_folder, write_json
 from mirl.lottery.run import RunFolder
@@ -67,9 +67,9 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     places = replace(places, runs=tmp_path / "moved")
     evidence.advance(places, None, "")
     assert "all steps are done" in capsys.readouterr().out
-    assert [step.name for step in evidence.steps(places) if not step.done()] == []
+    assert waiting(places) == []
     for name, controls in (
-        ("small", len(evidence.CONTROLS)),
+        ("small", len(evidence.CONTROLS) + 1),
         ("small-start", 1),
         ("small-web", 0),
         ("less-rain", len(evidence.CONTROLS)),
@@ -104,13 +104,15 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
         assert audit.ok, audit.problems
         assert audit.finished
         assert len(audit.levels) == 3
-    assert len(verify(places.runs / "small").controls) == len(evidence.CONTROLS)
-    assert not [step.name for step in evidence.steps(places) if not step.done()], "what is published is not trained again"
-    evidence.publish(places)
+    assert len(verify(places.runs / "small").controls) == len(evidence.CONTROLS) + 1
+    assert not waiting(places), "what is published is not trained again"
+    evidence.publish(places, evidence.recipes())
     assert json.loads((places.results / "pilots.json").read_text())["rows"] == pilots
     recorded = places.results / "scores" / "small-level-01-standard.json"
     write_json(recorded, json.loads(recorded.read_text()) | {"sha256": "of another ticket"})
-    assert [step.name for step in evidence.steps(places) if not step.done()] == ["small-level-01: scores"]
+    assert waiting(places) == ["small-level-01: scores"]
+    evidence.advance(places, None, "small-level-01")
+    nothing_of_another_recipe_ticket_or_picture_is_taken_as_done(places)
     page = tmp_path / "page.md"
     run = RunFolder(places.runs / "small")
     for psnr in (0.0, 99.0):
@@ -165,8 +167,10 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     assert "| PReNet | rain | 169 k | 0.7 | 1.87 |" in text
     times = json.loads((places.results / "times" / "small.json").read_text())
     assert [row["place"] for row in times["rows"]] == [
-        "level-00", "level-01", "level-02", *(evidence.control_name(*control) for control in evidence.CONTROLS)
-    ]  # fmt: skip
+        *("level-00", "level-01", "level-02"),
+        *(evidence.control_name(*control) for control in evidence.CONTROLS),
+        "dense-macs",
+    ]
     assert all(0 < row["ratio"] < 1 for row in times["rows"]), "a network of a few channels against CDnCNN-B"
     for task, cost in product(("denoise25", "derain", "dehaze"), ("time", "size")):
         assert "ours, small" in (tmp_path / "page-files" / f"peers-{task}-{cost}.svg").read_text()
@@ -179,6 +183,61 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
         assert picture.size == (4 * CROP + 3 * GAP, CROP)
     assert f"](results/crops/small/{strips[0]['file']})" in text
     assert text.count("](page-files/") == len([f for f in files if f.suffix == ".svg"])
+
+
+def waiting(places: evidence.Places) -> list[str]:
+    return [step.name for step in evidence.steps(places) if not step.done()]
+
+
+def nothing_of_another_recipe_ticket_or_picture_is_taken_as_done(places: evidence.Places) -> None:
+    """Of a pipeline that has ended; it is left as it was."""
+    picture = places.tests / "denoise" / "SET" / "b.png"
+    Image.new("RGB", (24, 20), "navy").save(picture)
+    late = waiting(places)
+    assert "small-level-00: scores" in late
+    assert all(name.endswith(": scores") for name in late), late
+    picture.unlink()
+    times = places.results / "times" / "small.json"
+    content = times.read_bytes()
+    value = json.loads(content)
+    value["rows"][1]["sha256"] = "of another ticket"
+    write_json(times, value)
+    assert waiting(places) == ["small: times"]
+    times.write_bytes(content)
+    archive = places.results / "weights" / "small" / "level-01.tar.xz"
+    content = archive.read_bytes()
+    shutil.copy(archive.with_name("level-02.tar.xz"), archive)
+    assert waiting(places) == ["small: weights of level-01"]
+    archive.write_bytes(content)
+    run, kept = places.runs / "small", places.runs / "kept"
+    run.rename(kept)
+    shutil.copytree(places.runs / "less-rain", run)
+    stray = make_folder(places.runs / ".unpack-x" / "small" / "level-00")
+    shutil.copy(run / "level-00" / "level.json", stray)
+    records = {path: path.read_bytes() for path in sorted((places.results / "runs").rglob("*.json*"))}
+    assert "small: search" in waiting(places)
+    assert not [name for name in waiting(places) if name.startswith("small-level") or name == "small: times"]
+    with pytest.raises(MirlError, match="holds a run of another recipe"):
+        evidence.advance(places, None, "small: search")
+    evidence.publish(places, evidence.recipes())
+    assert {path: path.read_bytes() for path in sorted((places.results / "runs").rglob("*.json*"))} == records
+    shutil.rmtree(run)
+    shutil.rmtree(stray.parents[1])
+    kept.rename(run)
+    file = places.results / "runs" / "magnitude" / "recipe.json"
+    assert not (places.runs / "magnitude").exists(), "its records are enough"
+    value = json.loads(content := file.read_bytes())
+    value["recipe"]["seed"] += 1
+    write_json(file, value)
+    assert waiting(places) == ["magnitude: search"], "unless they are of another recipe"
+    file.write_bytes(content)
+    table = places.results / "pilots.json"
+    value = json.loads(content := table.read_bytes())
+    value["rows"][1]["recipe"]["seed"] += 1
+    write_json(table, value)
+    assert waiting(places) == ["pilots/thin: search"]
+    table.write_bytes(content)
+    assert waiting(places) == []
 
 
 def test_the_published_runs_pass_their_audit_and_are_those_of_the_shipped_tickets(tmp_path: Path):
@@ -255,6 +314,9 @@ def test_differences_are_paired_and_no_more_is_said_than_they_bear():
     assert (round(gain.mean, 6), round(gain.error, 6), gain.better, gain.images) == (0.3, 0.173205, 2, 3)
     assert str(gain) == "+0.30 ± 0.17"
     assert paired(ticket, dense, "derain", ["other"]).images == 0
+    fewer = replace(dense, images=dense.images[1:])
+    with pytest.raises(MirlError, match=r"other images of denoise15: 1 are of one alone, such as CBSD68/0; measure both"):
+        paired(ticket, fewer, "denoise15", COLUMNS["denoise15"])
     run = make_run()
     assert "beats its dense network: +0.30 ± 0.09 dB" in verdict(run, [dense, ticket])
     spread = scored("level-01", 0.1, 29.0, 20.0, 41.9)
@@ -284,6 +346,23 @@ def test_a_readme_without_a_place_for_results_is_refused(tmp_path: Path):
         write_results(results, tmp_path / "page.md", "c", readme)
     assert readme.read_text() == "# Title\n"
     assert not (tmp_path / "page.md").exists()
+
+
+def test_scores_of_other_test_sets_are_refused_and_times_of_another_ticket_left_out(tmp_path: Path):
+    published = Path(__file__).parents[1] / "results" / "evidence"
+    for part in ("runs", "scores", "times"):
+        shutil.copytree(published / part, tmp_path / part)
+    runs = read_runs([tmp_path / "runs" / "small"])
+    scores = [tmp_path / "scores" / f"small-{place}-standard.json" for place in ("level-00", "level-01")]
+    for file in (tmp_path / "scores").glob("*.json"):
+        if file not in scores:
+            file.unlink()
+    assert all(each.time for each in read_scores(tmp_path, runs))
+    write_json(scores[1], json.loads(scores[1].read_text()) | {"sha256": "of another ticket"})
+    assert [each.time is None for each in read_scores(tmp_path, runs)] == [False, True]
+    write_json(scores[1], json.loads(scores[1].read_text()) | {"tests": "others"})
+    with pytest.raises(MirlError, match=r"level-00-standard.json and .*level-01-standard.json are of different test sets"):
+        read_scores(tmp_path, runs)
 
 
 def test_a_run_that_is_not_measured_yet_is_said_to_be_so(tmp_path: Path):

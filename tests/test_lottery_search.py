@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,16 +15,17 @@ from PIL import Image
 
 from conftest import MINI, mini_data
 from mirl.errors import MirlError
-from mirl.layers import parameter_count, parameters
-from mirl.lottery.controls import CONTROLS, control, narrower
+from mirl.layers import macs_per_pixel, parameter_count, parameters
+from mirl.lottery.budget import narrower
+from mirl.lottery.controls import CONTROLS, control
 from mirl.lottery.prune import plan_levels
 from mirl.lottery.run import RunFolder, TrainingFolder, hash_state, load_arrays, load_masks, save_arrays
+from mirl.lottery.schedule import learning_rate
 from mirl.lottery.search import Progress
 from mirl.lottery.search import search as search_in
 from mirl.lottery.setting import stop_switch
-from mirl.lottery.train import learning_rate
 from mirl.lottery.verify import verify
-from mirl.recipe import Recipe, TaskShare, TrainConfig
+from mirl.recipe import NetworkConfig, Recipe, TaskShare, TrainConfig
 from mirl.ticket import read_ticket
 
 
@@ -443,7 +445,7 @@ def test_controls_keep_the_tickets_count_and_pass_the_audit(run: Path, controlle
     for kind, place in controlled.items():
         ticket = read_ticket(place.ticket)
         assert ticket.provenance["kind"] == kind
-        if kind == "dense":
+        if kind in ("dense", "dense-macs"):
             assert ticket.kept == ticket.total
         elif kind == "dense-small":
             assert ticket.kept == ticket.total <= kept
@@ -490,7 +492,9 @@ def test_the_total_budget_and_another_seed_make_other_controls(run: Path, mini_r
     levels = len(plan_levels(MINI, mini_recipe.prune))
     total = TrainingFolder(control(run, "oneshot", budget="total").run, "control.json")
     assert total.path.name == "oneshot-total"
-    assert total.record()["steps"] == mini_recipe.train.steps * levels
+    assert total.record()["steps"] == mini_recipe.train.steps * (levels - 1), "the dense level is one of the search's"
+    longer = TrainingFolder(control(run, "shuffle", budget="total").run, "control.json")
+    assert longer.record()["steps"] == mini_recipe.train.steps * levels
     seeded = TrainingFolder(control(run, "shuffle", seed=3).run, "control.json")
     first = RunFolder(run).control("shuffle")
     assert seeded.mask.read_bytes() != first.mask.read_bytes()
@@ -511,6 +515,8 @@ def test_a_control_goes_on_after_a_stop_and_refuses_an_unfinished_run(mini_recip
         control(tmp_path / "half", "reinit")
     with pytest.raises(MirlError, match="unknown control"):
         control(copy, "magic")
+    with pytest.raises(MirlError, match="nothing of the control deeper is drawn, so --seed 3 would change nothing"):
+        control(copy, "deeper", seed=3)
     with pytest.raises(MirlError, match="does not hold the data"):
         control(copy, "reinit", tmp_path)
     moved = tmp_path / "elsewhere"
@@ -518,15 +524,23 @@ def test_a_control_goes_on_after_a_stop_and_refuses_an_unfinished_run(mini_recip
     assert control(copy, "dense", moved).finished
 
 
-def test_narrower_is_the_widest_that_fits():
+@pytest.mark.parametrize("cost", [parameter_count, macs_per_pixel])
+def test_narrower_is_the_widest_that_fits_and_fills_what_it_may_have(cost: Callable[[NetworkConfig], float]):
     from mirl.recipe import small
 
     network = small().network
-    fitted = narrower(network, parameter_count(network) // 10)
+    fitted = narrower(network, cost(network) / 10, cost)
     assert fitted.blocks == network.blocks
-    assert parameter_count(fitted) <= parameter_count(network) // 10
-    wider = narrower(network, parameter_count(network) // 3)
+    assert 0.095 * cost(network) < cost(fitted) <= cost(network) / 10
+    wider = narrower(network, cost(network) / 3, cost)
     assert wider.width > fitted.width
+    assert 0.32 * cost(network) < cost(wider) <= cost(network) / 3
+    assert narrower(network, cost(network), cost) == network
+    least = replace(fitted, width=2, heads=(1, 2, 2, 8), prompt_widths=(2, 2, 4), expansion=0.5)
+    thin = narrower(network, cost(least), cost)
+    assert (thin.width, thin.expansion) == (2, 0.5), "where the narrowest does not fit, its branches are narrower too"
+    with pytest.raises(MirlError, match="no network of this depth has at most"):
+        narrower(network, cost(least) - 1, cost)
     with pytest.raises(MirlError, match="keep more"):
         narrower(network, 10)
 

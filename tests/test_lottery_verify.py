@@ -17,11 +17,11 @@ import safetensors.numpy
 from conftest import MINI, make_ticket, mini_data
 from mirl.lottery.controls import CONTROLS, control
 from mirl.lottery.prune import plan_levels
-from mirl.lottery.run import RunFolder, TrainingFolder, hash_state, load_arrays, load_masks, save_arrays, save_masks
+from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks, save_arrays, save_masks
 from mirl.lottery.search import search
 from mirl.lottery.verify import verify
 from mirl.recipe import Recipe
-from mirl.ticket import read_ticket, write_ticket
+from mirl.ticket import describe_ticket, read_ticket, write_ticket
 
 NAME = "latent.0.attention.qkv.weight"
 
@@ -48,7 +48,8 @@ def late(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     search(shorter, path, mini_data(), device="cpu")
     for kind in CONTROLS:
         control(path, kind, device="cpu")
-    control(path, "dense", device="cpu", budget="total", seed=2)
+    control(path, "dense", device="cpu", budget="total")
+    control(path, "shuffle", device="cpu", seed=2)
     return path
 
 
@@ -113,9 +114,12 @@ def swap_one(file: Path, inside: Path | None = None) -> str:
     return name
 
 
-def test_the_total_budget_is_what_the_search_took_from_its_late_rewind_point_on(late: Path):
+def test_controls_have_the_work_or_the_updates_that_their_names_say(late: Path):
     run = RunFolder(late)
-    total = run.control("dense-total-seed2")
+    tickets = [read_ticket(place.ticket) for place in (run.control("dense-macs"), last_level(late))]
+    work, own = (describe_ticket(ticket, 0)["macs_per_pixel"] for ticket in tickets)
+    assert 0.5 * own < work <= own, "a dense network of as much work"
+    total = run.control("dense-total")
     assert total.record()["steps"] == sum(level.record()["steps"] for level in run.finished_levels)
 
 
@@ -126,10 +130,11 @@ def test_honest_runs_pass_with_every_control(run: Path, late: Path, stopped: Pat
         assert audit.notes == []
         assert audit.finished == finished
     audit = verify(late)
-    assert [row["control"] for row in audit.controls] == sorted([*CONTROLS, "dense-total-seed2"])
+    assert [row["control"] for row in audit.controls] == sorted([*CONTROLS, "dense-total", "shuffle-seed2"])
     assert all(row["start_exact"] and row["zeros_exact"] and row["hashes_match"] for row in audit.controls)
     rewound = {row["control"] for row in audit.controls if row.get("rewound")}
-    assert rewound == {*CONTROLS, "dense-total-seed2"} - {"reinit", "dense-small", "finetune", "lr-rewind", "partial-reset"}
+    others = {"reinit", "dense-small", "dense-macs", "finetune", "lr-rewind", "partial-reset"}
+    assert rewound == {*CONTROLS, "dense-total", "shuffle-seed2"} - others
     assert {"ok", "finished", "levels", "controls", "problems", "notes"} == set(audit.to_json())
 
 
@@ -386,17 +391,13 @@ def test_the_audit_needs_no_torch(run: Path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["finetune", "lr-rewind", "reinit", "partial-reset", "shuffle", "oneshot", "deeper", "ticket"]
+    "kind", ["finetune", "lr-rewind", "reinit", "partial-reset", "shuffle", "random", "oneshot", "deeper", "ticket"]
 )
 def test_a_control_with_other_masks_is_found(late_copy: Path, kind: str):
     place = RunFolder(late_copy).control(kind)
-    if kind == "shuffle":
-        shutil.copy(RunFolder(late_copy).control("random").mask, place.mask)
-    else:
-        swap_one(place.mask)
+    swap_one(place.mask)
     only(late_copy, kind)
-    said = "weights, the ticket" if kind == "shuffle" else "is not"
-    assert any(f"controls/{kind}/mask.safetensors: " in p and said in p for p in verify(late_copy).problems)
+    assert any(f"controls/{kind}/mask.safetensors: " in p and "is not" in p for p in verify(late_copy).problems)
 
 
 @pytest.mark.parametrize("kind", ["random", "shuffle"])
@@ -408,10 +409,16 @@ def test_a_random_control_that_is_the_ticket_itself_or_larger_is_found(late_copy
     save_masks(place.mask, masks)
     assert f"controls/{kind}/mask.safetensors keeps" in found(late_copy)
     shutil.copy(last_level(late_copy).mask, place.mask)
-    assert f"controls/{kind}/mask.safetensors holds the ticket's own masks" in found(late_copy)
+    assert any(f"controls/{kind}/mask.safetensors: " in p and "is not" in p for p in verify(late_copy).problems)
 
 
-@pytest.mark.parametrize("kind", ["dense", "dense-small"])
+def test_the_masks_of_another_seed_are_found(late_copy: Path):
+    controls = late_copy / "controls"
+    shutil.copy(controls / "shuffle" / "mask.safetensors", controls / "shuffle-seed2")
+    assert "controls/shuffle-seed2/mask.safetensors: " in found(late_copy)
+
+
+@pytest.mark.parametrize("kind", ["dense", "dense-small", "dense-macs"])
 def test_a_dense_control_with_masks_is_found(late_copy: Path, kind: str):
     only(late_copy, kind)
     shutil.copy(last_level(late_copy).mask, RunFolder(late_copy).control(kind).mask)
@@ -455,15 +462,27 @@ def test_a_control_of_another_recipe_or_network_or_name_is_found(late_copy: Path
     assert "controls/dense/control.json was trained with another recipe" in found(late_copy)
     edit(controls / "dense-small" / "control.json", lambda record: record["recipe"]["network"].update(prompts=3))
     assert "controls/dense-small/control.json was trained with another recipe" in found(late_copy)
-    (controls / "dense-total-seed2").rename(controls / "dense-seed3")
-    assert "controls/dense-seed3/control.json: budget is 'total'" in found(late_copy)
+    (controls / "shuffle-seed2").rename(controls / "shuffle-total-seed2")
+    assert "controls/shuffle-total-seed2/control.json: budget is 'level'" in found(late_copy)
+    (controls / "dense-total").rename(controls / "dense-seed3")
+    assert "controls/dense-seed3 is no control" in found(late_copy)
     (controls / "shuffle").rename(controls / "magic")
     assert "controls/magic is no control" in found(late_copy)
 
 
 def test_fine_tuning_at_another_rate_is_found(late_copy: Path):
     shutil.copy(late_copy / "controls/lr-rewind/metrics.jsonl", late_copy / "controls/finetune/metrics.jsonl")
-    assert "controls/finetune/metrics.jsonl: learning rates" in found(late_copy)
+    assert "controls/finetune/metrics.jsonl: update 2 was taken at a rate of" in found(late_copy)
+
+
+@pytest.mark.parametrize("place", [BEFORE, "level-01", "controls/partial-reset"])
+def test_a_training_at_another_rate_than_its_schedule_is_found(late_copy: Path, place: str):
+    file = late_copy / place / "metrics.jsonl"
+    lines = [json.loads(text) for text in file.read_text().splitlines()]
+    last = [line for line in lines if "loss" in line][-1]
+    last["learning_rate"] *= 1.001
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert f"{place}/metrics.jsonl: update {last['step']} was taken at a rate of" in found(late_copy)
 
 
 def test_a_control_that_has_not_ended_is_noted_and_its_files_are_audited(late_copy: Path):

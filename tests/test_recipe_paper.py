@@ -19,9 +19,9 @@ from mirl.lottery.controls import CONTROLS, control
 from mirl.lottery.plan import plan_search, published_counts
 from mirl.lottery.prune import plan_levels, prunable_parameters, reset_partially, warm_tensors
 from mirl.lottery.run import RunFolder, hash_state, load_arrays, load_masks
+from mirl.lottery.schedule import learning_rate
 from mirl.lottery.search import search as search_in
 from mirl.lottery.setting import make_setting, silent
-from mirl.lottery.train import learning_rate
 from mirl.lottery.verify import verify
 from mirl.recipe import RECIPES, PruneConfig, Recipe, TrainConfig, paper, paper_published, recipe_from_dict, small, to_dict
 from mirl.ticket import read_ticket

@@ -289,7 +289,7 @@ def describe_ticket(ticket: Ticket, size_bytes: int) -> dict[str, Any]:
 
     `size_bytes` is that of the file the ticket came from.
     `nonzero` counts values that are not zero; `density` what the masks keep (a kept weight may be zero by rounding).
-    `density_macs` weighs every kept weight by its uses for each input pixel.
+    `density_macs` weighs every kept weight by its uses for each input pixel; `macs_per_pixel` is the sum of those uses.
     """
     layers, macs = [], [0.0, 0.0]
     prunable = [0, 0]
@@ -304,6 +304,7 @@ def describe_ticket(ticket: Ticket, size_bytes: int) -> dict[str, Any]:
         "density": ticket.density,
         "density_prunable": prunable[0] / prunable[1],
         "density_macs": macs[0] / macs[1],
+        "macs_per_pixel": macs[0],
         "bytes": size_bytes,
         "dense_bytes": 4 * ticket.total,
         "tasks": list(ticket.tasks),

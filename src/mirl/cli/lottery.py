@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mirl.ticket import Ticket
 
 Kind = Literal[
-    "reinit", "shuffle", "random", "oneshot", "deeper", "ticket", "dense", "dense-small", "finetune", "lr-rewind",
-    "partial-reset",
+    "reinit", "shuffle", "random", "oneshot", "deeper", "ticket", "dense", "dense-small", "dense-macs", "finetune",
+    "lr-rewind", "partial-reset",
 ]  # fmt: skip
 
 
@@ -39,9 +39,9 @@ def control(
         run: Run folder whose search has ended.
         kind: reinit (new initial values), shuffle (masks permuted in each layer), random (weights drawn from everywhere),
             oneshot (all pruning at once), deeper (one level more, to half the density), ticket (the ticket again; with the
-            total budget, longer), dense, dense-small (narrower, as many parameters), finetune and lr-rewind (weights not
-            rewound), partial-reset (MIR-L's: prompts and temperatures stay warm).
-        seed: Seed of what the control draws.
+            total budget, longer), dense, dense-small (narrower, as many parameters), dense-macs (narrower, as much work),
+            finetune and lr-rewind (weights not rewound), partial-reset (MIR-L's: prompts and temperatures stay warm).
+        seed: Seed of what the control draws: for reinit, shuffle, random, dense-small and dense-macs.
         budget: Updates of one level, or of the whole search.
         data: Where the run's training data lie now, when they have moved.
         device: Where to train.

@@ -57,17 +57,19 @@ class Scored:
 def read_scores(folder: Path, runs: Sequence[Run]) -> list[Scored]:
     """Read the scores, in the protocol standard, of all tickets of `runs`.
 
-    `folder` is the folder of results: scores/RUN-PLACE-standard.json and .csv, and times/RUN.json where they were measured.
-    Raises MirlError for scores of a run or of a place in it that `runs` do not know, and for damaged files.
+    `folder` is the folder of results: scores/RUN-PLACE-standard.json and .csv, and times/RUN.json where the same files were
+    timed. Raises MirlError for scores of a run or of a place in it that `runs` do not know, for scores of several
+    versions of the test sets, and for damaged files.
     """
     scored: list[Scored] = []
-    times: dict[tuple[str, str], tuple[float, float]] = {}
+    times: dict[tuple[str, str, str], tuple[float, float]] = {}
+    tested: dict[str, Path] = {}
     totals = {run.label: run.dense.total for run in runs}
     known = {f"{run.label}-{place}" for run in runs for place in run.places}
     for name in totals:
         if (file := folder / "times" / f"{name}.json").exists():
             rows = read_json(file, "the times of a run", dict)["rows"]
-            times |= {(name, row["place"]): (row["ratio"], row["median_ms"]) for row in rows}
+            times |= {(name, row["place"], row.get("sha256", "")): (row["ratio"], row["median_ms"]) for row in rows}
     for file in sorted((folder / "scores").glob("*-standard.json")):
         label = file.name.removesuffix("-standard.json")
         value = read_json(file, "the scores of a ticket", dict)
@@ -75,12 +77,15 @@ def read_scores(folder: Path, runs: Sequence[Run]) -> list[Scored]:
         place = label[len(run) + 1 :]
         if label not in known:
             raise MirlError(f"{file} is of a training that has no records; expected one of {', '.join(sorted(known))}")
+        tested.setdefault(value.get("tests", ""), file)
+        if len(tested) > 1:
+            raise MirlError(f"{' and '.join(map(str, tested.values()))} are of different test sets; measure all on the same")
         images = tuple(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
         keys = ("psnr", "input_psnr", "ssim")
         psnr, of_input, ssim = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in keys)
         density = value["figures"]["nonzero"] / totals[run]
-        time, milliseconds = times.get((run, place), (None, None))
         sha256 = value.get("sha256", "")
+        time, milliseconds = times.get((run, place, sha256), (None, None))
         scored.append(
             Scored(run, place, density, value["figures"], psnr, of_input, images, time, milliseconds, sha256, ssim)
         )

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mirl.errors import MirlError
 from mirl.evaluate.report import MATCH_DB
 from mirl.evaluate.runs import Run
 from mirl.evaluate.scores import COLUMNS, HEADS, NOISE, NOT_IN_MEAN, Scored
@@ -101,10 +102,18 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
 
 
 def _pairs(one: Scored, other: Scored, task: str, sets: Sequence[str]) -> list[tuple[float, float]]:
-    """PSNR of the images that both tickets were measured on, in the order of `one`."""
-    theirs = {(i["set"], i["image"]): float(i["psnr"]) for i in other.images if i["task"] == task}
-    mine = [((i["set"], i["image"]), float(i["psnr"])) for i in one.images if i["task"] == task and i["set"] in sets]
-    return [(psnr, theirs[image]) for image, psnr in mine if image in theirs]
+    """PSNR of each image with both tickets, in the order of `one`. Raises MirlError when they saw other images."""
+    mine, theirs = (
+        {(i["set"], i["image"]): float(i["psnr"]) for i in each.images if i["task"] == task and i["set"] in sets}
+        for each in (one, other)
+    )
+    if odd := sorted(mine.keys() ^ theirs.keys()):
+        named = " and ".join(f"{each.run}-{each.place}" for each in (one, other))
+        raise MirlError(
+            f"{named} were measured on other images of {task}: {len(odd)} are of one alone, such as {'/'.join(odd[0])}; "
+            "measure both on the same test sets"
+        )
+    return [(psnr, theirs[image]) for image, psnr in mine.items()]
 
 
 def _difference(values: Sequence[float]) -> Difference:

@@ -6,6 +6,7 @@ damaged or of another network becomes a problem, never an exception.
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from mirl.files import read_json
 from mirl.layers import parameters
 from mirl.lottery.prune import Masks, describe_masks, prunable_parameters
 from mirl.lottery.run import Arrays, TrainingFolder, hash_state, load_arrays, load_masks
+from mirl.lottery.schedule import learning_rate
 from mirl.recipe import NetworkConfig, Recipe, recipe_from_dict
 from mirl.ticket import Ticket, read_ticket
 
@@ -74,7 +76,10 @@ class Audit:
 
 @dataclass(frozen=True)
 class Training:
-    """What one training should be: its folder, its name in problems, its recipe, its updates, the labels of its record."""
+    """What one training should be: its folder, its name in problems, its recipe, its updates, the labels of its record.
+
+    With `constant_rate` all updates take the last rate of the recipe's schedule.
+    """
 
     place: TrainingFolder
     where: str
@@ -82,6 +87,7 @@ class Training:
     first_step: int
     last_step: int
     labels: Mapping[str, Any] = field(default_factory=dict)
+    constant_rate: bool = False
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -215,8 +221,9 @@ def trained(audit: Audit, training: Training, masks: Masks) -> tuple[bool, bool,
 
 
 def metrics(audit: Audit, training: Training) -> None:
-    """A finished training has logged exactly the updates its recipe says, each with a finite loss."""
-    file, every = f"{training.where}/metrics.jsonl", training.recipe.train.log_every
+    """A finished training has logged exactly the updates its recipe says, each with a finite loss and its scheduled rate."""
+    file, config = f"{training.where}/metrics.jsonl", training.recipe.train
+    every, fixed = config.log_every, config.minimum_learning_rate if training.constant_rate else None
     last = training.last_step
 
     def check(path: Path) -> None:
@@ -228,6 +235,12 @@ def metrics(audit: Audit, training: Training) -> None:
             steps == asked, f"{file} ends at update {at} after {len(steps)} lines, expected {last} after {len(asked)}"
         )
         audit.require(bool(np.all(np.isfinite([line["loss"] for line in lines]))), f"{file} holds a loss that is not finite")
+        for line in lines:
+            rate = learning_rate(config, line["step"] - 1) if fixed is None else fixed
+            if not math.isclose(line["learning_rate"], rate, rel_tol=1e-9):
+                problem = f"{file}: update {line['step']} was taken at a rate of {line['learning_rate']}, expected {rate}"
+                audit.problems.append(problem)
+                break
 
     audit.read(file, training.place.metrics, check)
 

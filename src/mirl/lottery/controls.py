@@ -10,20 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from mirl.errors import MirlError
-from mirl.lottery.budget import Budget, budgeted, control_name, narrower
+from mirl.lottery.budget import DRAWN, Budget, budgeted, control_name, small_dense
 from mirl.lottery.prune import (
     Masks,
     deeper_count,
     dense_masks,
     initial_scales,
     plan_levels,
+    random_masks,
     reset_partially,
     scores,
     shrink_masks,
+    shuffled_masks,
 )
 from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
 from mirl.lottery.search import Progress, SearchResult, name_data, run_training
@@ -74,10 +75,6 @@ class FinishedRun:
         """Trained weights of a level."""
         return load_arrays(self.folder.level(level).weights)[0]
 
-    def generator(self, seed: int) -> np.random.Generator:
-        """Random numbers of a control, apart from those of the search."""
-        return np.random.default_rng([self.recipe.seed, seed, 0xC0])
-
 
 def reinit(run: FinishedRun, seed: int) -> Control:
     """The ticket's masks on new initial values: does the structure alone win?"""
@@ -88,19 +85,12 @@ def reinit(run: FinishedRun, seed: int) -> Control:
 
 def shuffle(run: FinishedRun, seed: int) -> Control:
     """Each mask permuted inside its tensor: the densities of the layers stay, the places are random."""
-    rng = run.generator(seed)
-    masks = {name: rng.permutation(mask.reshape(-1)).reshape(mask.shape) for name, mask in sorted(run.masks().items())}
-    return Control(run.recipe, run.start(), masks)
+    return Control(run.recipe, run.start(), shuffled_masks(run.masks(), run.recipe.seed, seed))
 
 
 def random(run: FinishedRun, seed: int) -> Control:
     """As many weights as the ticket keeps, drawn uniformly from all prunable ones: neither places nor layer densities."""
-    rng, ticket = run.generator(seed), run.masks()
-    chance = {name: rng.random(mask.shape, np.float32) for name, mask in sorted(ticket.items())}
-    everything = {name: np.ones_like(mask) for name, mask in ticket.items()}
-    keep = sum(int(np.count_nonzero(mask)) for mask in ticket.values())
-    anywhere = replace(run.recipe.prune, scope="global", min_layer_density=0.0)
-    return Control(run.recipe, run.start(), shrink_masks(everything, chance, keep, anywhere))
+    return Control(run.recipe, run.start(), random_masks(run.masks(), run.recipe.prune, run.recipe.seed, seed))
 
 
 def oneshot(run: FinishedRun, seed: int) -> Control:
@@ -131,8 +121,16 @@ def dense(run: FinishedRun, seed: int) -> Control:
 
 def dense_small(run: FinishedRun, seed: int) -> Control:
     """A narrower dense network with at most the ticket's number of parameters."""
-    kept = int(run.folder.level(run.last_level).record()["kept"])
-    recipe = replace(run.recipe, network=narrower(run.recipe.network, kept))
+    return _small_dense(run, "dense-small", seed)
+
+
+def dense_macs(run: FinishedRun, seed: int) -> Control:
+    """A narrower dense network with at most the ticket's multiply-accumulates: does sparsity pay at equal work?"""
+    return _small_dense(run, "dense-macs", seed)
+
+
+def _small_dense(run: FinishedRun, kind: str, seed: int) -> Control:
+    recipe = replace(run.recipe, network=small_dense(run.recipe.network, kind, run.masks()))
     network = PromptIR(recipe.network)
     initialise(network, torch.Generator().manual_seed(recipe.seed + seed))
     return Control(recipe, arrays_of(network), {}, from_init=True)
@@ -168,6 +166,7 @@ CONTROLS: dict[str, Callable[[FinishedRun, int], Control]] = {
     "ticket": ticket,
     "dense": dense,
     "dense-small": dense_small,
+    "dense-macs": dense_macs,
     "finetune": finetune,
     "lr-rewind": lr_rewind,
     "partial-reset": partial_reset,
@@ -182,21 +181,27 @@ def control(
     """Train one control beside a finished run, into RUN/controls/KIND[-total][-seedN], or go on with it.
 
     `budget` "level" is the updates of one level; "total" those of the whole search, dense training included. `data`
-    defaults to where the run's own lay; another place must hold the same files. Raises MirlError for an unknown kind, a run
-    that has not ended, or other data than the run's.
+    defaults to where the run's own lay; another place must hold the same files. `seed` chooses the draw of the controls that
+    begin from one (DRAWN). Raises MirlError for an unknown kind, a seed of another kind, a run that has not ended, or other
+    data than the run's.
     """
     if kind not in CONTROLS:
         raise MirlError(f"unknown control {kind!r}; expected one of {', '.join(CONTROLS)}")
+    if not 0 <= seed < 2**31:
+        raise MirlError(f"--seed must lie in [0, 2^31), found {seed}")
+    if seed and kind not in DRAWN:
+        raise MirlError(
+            f"nothing of the control {kind} is drawn, so --seed {seed} would change nothing; leave it out, or search with "
+            f"another seed (seeds choose {', '.join(DRAWN)})"
+        )
     finished, progress = finished_run(run), progress or Progress()
     stored = finished.folder.data()
     source = data or (Path(stored["folder"]) if stored["folder"] else None)
     if name_data(source)["fingerprint"] != stored["fingerprint"]:
         raise MirlError(f"{source} does not hold the data that {run} was trained on; a control takes the same; give --data")
-    if not 0 <= seed < 2**31:
-        raise MirlError(f"--seed must lie in [0, 2^31), found {seed}")
     with finished.folder.lock():
         begin = CONTROLS[kind](finished, seed)
-        recipe = budgeted(begin.recipe, budget, finished.last_level + 1)
+        recipe = budgeted(begin.recipe, kind, budget, finished.last_level + 1)
         name = control_name(kind, seed, budget)
         place = finished.folder.control(name)
         if place.done:

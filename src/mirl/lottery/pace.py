@@ -5,9 +5,10 @@ import time
 import torch
 
 from mirl.lottery.prune import dense_masks
+from mirl.lottery.schedule import learning_rate
 from mirl.lottery.setting import make_setting, silent
 from mirl.lottery.state import TrainState
-from mirl.lottery.train import Learner, learning_rate, make_optimizer, share_of
+from mirl.lottery.train import Learner, make_optimizer, share_of
 from mirl.network.promptir import PromptIR, initialise
 from mirl.recipe import Recipe
 

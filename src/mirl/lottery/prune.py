@@ -226,3 +226,26 @@ def _layer_quotas(alive: Mapping[str, int], floors: Mapping[str, int], keep: int
         for name in open_[: abs(missing)]:
             quotas[name] += step
     return quotas
+
+
+def shuffled_masks(masks: Masks, seed: int, control_seed: int) -> Masks:
+    """Return each mask permuted inside its tensor: densities stay, places change (Frankle et al. 2021, arXiv 2009.08576).
+
+    `seed` is the recipe's, `control_seed` chooses among the draws of a run.
+    """
+    rng = _control_generator(seed, control_seed)
+    return {name: rng.permutation(mask.reshape(-1)).reshape(mask.shape) for name, mask in sorted(masks.items())}
+
+
+def random_masks(masks: Masks, prune: PruneConfig, seed: int, control_seed: int) -> Masks:
+    """Return masks that keep as many weights as `masks`, drawn uniformly from all of them."""
+    rng = _control_generator(seed, control_seed)
+    chance = {name: rng.random(mask.shape, np.float32) for name, mask in sorted(masks.items())}
+    keep = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+    everything = {name: np.ones_like(mask) for name, mask in masks.items()}
+    return shrink_masks(everything, chance, keep, replace(prune, scope="global", min_layer_density=0.0))
+
+
+def _control_generator(seed: int, control_seed: int) -> np.random.Generator:
+    """Random numbers of a control, apart from those of the search."""
+    return np.random.default_rng([seed, control_seed, 0xC0])

@@ -27,9 +27,10 @@ from mirl.lottery.muon import Muon
 from mirl.lottery.prune import Masks
 from mirl.lottery.rates import grouped, rate_factors
 from mirl.lottery.run import Arrays, TrainingFolder, hash_state, save_arrays, save_masks
+from mirl.lottery.schedule import learning_rate
 from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, require_finite, rewind
 from mirl.network.promptir import PromptIR
-from mirl.recipe import Recipe, TrainConfig
+from mirl.recipe import Recipe
 
 Validation = dict[str, dict[str, float]]
 Update = tuple[Tensor, Tensor, Tensor]  # loss and task of each sample, norm of the gradient
@@ -68,27 +69,6 @@ def share_of(fabric: Fabric, batch: int) -> int:
     if batch % fabric.world_size:
         raise MirlError(f"batch {batch} cannot be shared by {fabric.world_size} processes; choose a multiple")
     return batch // fabric.world_size
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate of update `step` (0-based): linear to `learning_rate` over the warm-up, then cosine to the minimum.
-
-    MIR-L's schedule (arXiv 2510.14463, section 3), by updates and never 0. With `config.epochs` as its code has it: by
-    epochs, and 0 in the first one of the warm-up.
-    """
-    if config.epochs:
-        at, whole = step * config.epochs // config.steps, config.epochs
-        warmup = round(config.warmup_steps * whole / config.steps)
-        risen = at / max(warmup - 1, 1)
-    else:
-        at, whole, warmup = step, config.steps, config.warmup_steps
-        risen = (at + 1) / max(warmup, 1)
-    if at < warmup:
-        return config.learning_rate * risen
-    progress = (at - warmup) / max(whole - warmup, 1)
-    return config.minimum_learning_rate + (config.learning_rate - config.minimum_learning_rate) * 0.5 * (
-        1 + math.cos(math.pi * progress)
-    )
 
 
 def make_optimizer(network: PromptIR, recipe: Recipe, masks: Masks) -> torch.optim.Optimizer:
