@@ -112,10 +112,10 @@ def test_a_hungry_backend_gets_tiles_by_itself():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"strength": -0.1}, "--strength must lie between 0"),
+        ({"strength": -0.1}, "strength must lie between 0"),
         ({"strength": 1.1}, "found 1.1"),
         ({"strength": float("nan")}, "found nan"),
-        ({"tile": -1}, "--tile must be 0"),
+        ({"tile": -1}, "tile must be 0"),
         ({"tile": 31}, "at least 32 pixels, found 31"),
         ({"overlap": -1}, "overlap must be at least 0"),
     ],

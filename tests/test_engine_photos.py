@@ -242,8 +242,8 @@ def test_an_output_that_does_not_fit_the_inputs_is_refused(album, tmp_path):
 
 
 def test_wrong_options_are_refused_before_any_work(album, tmp_path):
-    refuse([album], tmp_path / "out", "--strength", strength=2.0)
-    refuse([album], tmp_path / "out", "--tile", tile=7)
+    refuse([album], tmp_path / "out", "strength must", strength=2.0)
+    refuse([album], tmp_path / "out", "tile", tile=7)
     refuse([album], tmp_path / "out", "--max-megapixels", max_megapixels=0)
     assert not (tmp_path / "out").exists()
 
@@ -256,6 +256,16 @@ def test_a_bad_photo_is_reported_and_the_others_go_on(album, tmp_path):
     assert [path.name for path, _ in result.failed] == ["aa.png", "zz.jpg"]
     assert all("\n" not in message and str(path) in message for path, message in result.failed)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.PNG", "b.png"]
+
+
+def test_a_folder_made_for_photos_that_all_failed_is_taken_away_again(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no photo")
+    (tmp_path / "there").mkdir()
+    for out, remains in (("new/below", False), ("there", True)):
+        result = restore_files([tmp_path / "bad.png"], tmp_path / out, Inverter())
+        assert len(result.failed) == 1
+        assert (tmp_path / out).exists() == remains
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.png", "there"]
 
 
 def test_transparency_that_would_be_lost_fails_before_the_work(tmp_path):

@@ -324,6 +324,13 @@ def test_an_unreadable_image_is_named_or_skipped_and_told(data):
         evaluate(identity, data, skip_bad=True)
 
 
+def test_noisy_pairs_are_said_to_be_left_out(data):
+    (data / "denoise50" / "SET" / "input").mkdir(parents=True)
+    (said,) = evaluate(lambda image: image, data, "standard", limit=1).skipped
+    assert "denoise50: noise is added here to the clean photos of" in said
+    assert not evaluate(lambda image: image, data, "standard", ["denoise25"], limit=1).skipped
+
+
 @pytest.mark.parametrize(("protocol", "smallest"), [("paper", 16), ("standard", 11)])
 def test_an_image_too_small_to_measure_is_named_or_skipped(data, protocol, smallest):
     save(data / "denoise" / "CBSD68" / "0small.png", photo(smallest - 1, 40, 0))

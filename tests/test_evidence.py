@@ -145,8 +145,15 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
         )
         assert ("weights were not kept" in part) == (name not in evidence.PACKED)
     ours, web = scores_of(places, "less-rain", 2), scores_of(places, "small-web", 2)
-    assert "in as many updates: the ticket of small-web beside that of less-rain, in dB: noise 15 " in text
+    assert "in as many updates: the ticket of small-web is at " in text
+    assert " dB from that of less-rain (noise 15 " in text
     assert f"rain {web['derain'] - ours['derain']:+.2f}, " in text
+    seeds = text.split("The recipe of small with 2 seeds, ")[1].split("\n\n")[1].splitlines()
+    assert seeds[0] == "|  | seed 0 (small) | seed 1 (small-seed1) | mean |"
+    assert [line.split(" | ")[0] for line in seeds[2:]] == ["| level-02 from level-00", "| reinit from level-02"]
+    gaps = [gap_of(places, name, "level-02", "level-00") for name in ("small", "small-seed1")]
+    found = seeds[2].strip("| ").split(" | ")[1:]
+    assert [cell.split(" ±")[0] for cell in found] == [f"{gap:+.2f}" for gap in (*gaps, sum(gaps) / 2)]
     assert text.count("in as many updates") == 1, "one run alone has more tasks than another of the same recipe"
     file = places.results / "runs" / "less-rain" / "recipe.json"
     record = json.loads(file.read_text())
@@ -259,6 +266,12 @@ def scores_of(places: evidence.Places, name: str, level: int) -> dict[str, float
     return {row["task"]: row["psnr"] for row in value["rows"]}
 
 
+def gap_of(places: evidence.Places, name: str, one: str, other: str) -> float:
+    runs = read_runs(sorted(path.parents[1] for path in (places.results / "runs").glob("*/level-00/level.json")))
+    found = {each.place: each for each in read_scores(places.results, runs) if each.run == name}
+    return found[one].mean - found[other].mean
+
+
 def scored(place: str, density: float, *psnr: float, run: str = "r") -> Scored:
     """A ticket measured on as many images of every set as `psnr` has values."""
     scores = dict.fromkeys(COLUMNS, sum(psnr) / len(psnr))
@@ -305,6 +318,10 @@ def test_the_verdict_follows_from_the_scores():
     )
     assert "; not in the mean: web -0.10, clean -0.10; the dense network: noise 15 +1.00, " in both
     assert "at once" not in verdict(run, levels)
+    equal_work = replace(scored("dense-macs", 0.25, 29.5), time=0.06)
+    timed = [levels[0], replace(levels[1], time=0.12), *weak, equal_work]
+    assert "(dense-macs, 25.0% of the parameters) is at -1.00 dB from it, in 0.50 of its time." in verdict(run, timed)
+    assert "By these runs it is a winning ticket" in verdict(run, [*levels, *weak, scored("dense-macs", 0.09, 31.0)])
     assert "no measured ticket" in verdict(run, levels[:1])
 
 

@@ -196,8 +196,9 @@ def test_every_answer_carries_safe_headers_and_the_page_is_served_as_it_is():
         assert "server" not in answer.headers
     assert (answers["/"].content, answers["/"].headers["content-type"]) == (b"<!doctype html>", "text/html; charset=utf-8")
     assert "/v1/restore" in answers["/openapi.json"].json()["paths"]
-    for path in ("/nothing", "/healthz/", "/v1/tickets/none.mirl"):
+    for path in ("/nothing", "/healthz/"):
         refused(answers[path], 404, "not_found")
+    refused(answers["/v1/tickets/none.mirl"], 404, "unknown_ticket")
     refused(answers["wrong method"], 405, "method")
 
 
@@ -211,6 +212,9 @@ def test_openapi_tells_every_parameter_format_and_refusal():
     assert set(form) == {"image", *PARAMETERS}
     assert set(restore["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "503", "504"}
     assert set(restore["responses"]["200"]["content"]) == set(MEDIA_TYPES.values())
+    (file,) = told["/v1/tickets/{name}.mirl"].values()
+    assert set(file["responses"]) == {"200", "404"}
+    assert list(file["responses"]["200"]["content"]) == ["application/octet-stream"]
     assert {"/v1/tickets", "/healthz", "/readyz", "/metrics"} <= set(told)
 
 

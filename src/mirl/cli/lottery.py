@@ -88,7 +88,8 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
     checks = ("rewound", "start_exact", "nested", "counts_exact", "zeros_exact", "hashes_match")
     table = Table("", "density", *checks)
     for row in [*audit.levels, *audit.controls]:
-        name = row.get("control", f"level {row.get('level')}")
+        level = row.get("level")
+        name = row.get("control") or ("ticket" if level is None else f"level {level}")
         marks = ["" if row.get(c) is None else "yes" if row[c] else "NO" for c in checks]
         table.add_row(name, f"{row['density']:.2%}" if "density" in row else "", *marks)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
@@ -119,7 +120,7 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
     table.add_row("parameters", f"{figures['nonzero']:,} of {figures['parameters']:,} are not zero")
     table.add_row("density of all parameters", f"{figures['density']:.2%}")
     table.add_row("density of prunable parameters", f"{figures['density_prunable']:.2%}")
-    table.add_row("density by multiply-accumulates", f"{figures['density_macs']:.2%}")
+    table.add_row("density by multiply-accumulates", f"{figures['density_macs']:.2%} of those with weights")
     if figures["plan_bytes"] is None:
         table.add_row("compaction", "not counted: the native engine is not built here")
     else:
@@ -136,6 +137,8 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
                 table.add_row(escape(f"validation, {task}"), escape(_psnr(score)))
         elif key == "recipe":
             table.add_row("recipe", escape(_recipe(value)))
+        elif key == "steps":
+            table.add_row("updates from there", escape(f"{value:,}" if isinstance(value, int) else str(value)))
         elif key != "tasks":
             table.add_row(escape(key), escape(str(value)))
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -163,7 +166,9 @@ def _recipe(recipe: Any) -> str:
             "train": {"steps": steps},
             "prune": {"score": score, "scope": scope},
         }:
-            return f"{name}, seed {seed}: pruned by {score} ({scope}), rewound to update {rewound}, trained to {steps}"
+            return (
+                f"{name}, seed {seed}: pruned by {score} ({scope}), rewound to update {rewound}, trained to {steps}"
+            )
     return str(recipe)
 
 

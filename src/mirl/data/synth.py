@@ -79,8 +79,8 @@ def plan(clean_folder: Path, out: Path, task: Task, count: int | None) -> list[S
         pairs.append(SynthPair(photo, round_, degraded, folder / "target" / f"{name}_gt.png"))
     taken = [path for pair in pairs for path in (pair.degraded, pair.clean) if path.exists()]
     if taken:
-        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
-        raise MirlError(f"{taken[0]}{more} exists already; expected new files; choose another output folder")
+        more = f" and {len(taken) - 1} more exist" if len(taken) > 1 else " exists"
+        raise MirlError(f"{taken[0]}{more} already; expected new files; choose another output folder")
     for side in ("input", "target"):
         make_folder(folder / side)
     return pairs

@@ -141,9 +141,9 @@ def restore_pixels(
 def check_options(strength: float, tile: int | None) -> None:
     """Raise MirlError for a strength outside [0, 1] or a tile that is neither None, 0 nor at least 32."""
     if not 0 <= strength <= 1:
-        raise MirlError(f"--strength must lie between 0 (the input) and 1 (fully restored), found {strength}")
+        raise MirlError(f"strength must lie between 0 (the input) and 1 (fully restored), found {strength}")
     if tile is not None and tile != 0 and tile < _SMALLEST_TILE:
-        raise MirlError(f"--tile must be 0 (the whole image) or at least {_SMALLEST_TILE} pixels, found {tile}")
+        raise MirlError(f"tile must be 0 (the whole image) or at least {_SMALLEST_TILE} pixels, found {tile}")
 
 
 def restore(

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -145,13 +146,16 @@ def restore_files(
     """Restore what `plan` finds; a bad photo is recorded and the others go on.
 
     Names and metadata are kept, and so is the format unless `format` asks for another; options as in `Choices`.
-    An older output is replaced in one step. `progress(finished, all, photo)` counts photos, with the fraction of
-    the one in work. `stdin` and `stdout` default to the process's. Raises MirlError, before any photo is read, for
-    what `plan` refuses, a wrong option or an output folder that cannot be made.
+    An older output is replaced in one step, and a folder made for photos that all failed is taken away.
+    `progress(finished, all, photo)` counts photos, with the fraction of the one in work. `stdin` and `stdout` default to the
+    process's. Raises MirlError, before any photo is read, for what `plan` refuses, a wrong option or an output folder that
+    cannot be made.
     """
     choices = Choices(strength, tile, format, quality, max_megapixels)
     jobs = plan(inputs, output, recursive, format)
-    for folder in dict.fromkeys(job.target.parent for job in jobs if job.target != STREAM):
+    folders = list(dict.fromkeys(job.target.parent for job in jobs if job.target != STREAM))
+    made = {place for folder in folders for place in (folder, *folder.parents) if not place.exists()}
+    for folder in folders:
         make_folder(folder)
     result = RestoreResult()
     for number, job in enumerate(jobs):
@@ -169,6 +173,9 @@ def restore_files(
             result.failed.append((job.source, str(error)))
         if progress:
             progress(number + 1, len(jobs), job.source)
+    for folder in sorted(made, key=lambda place: -len(place.parts)):
+        with suppress(OSError):  # where a photo lies in it
+            folder.rmdir()
     return result
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from mirl.data.pairs import Pair, find_sets
+from mirl.data.pairs import INPUT_SUFFIXES, KINDS, Pair, find_sets
 from mirl.degrade.tasks import TASKS, Task, task_named
 from mirl.errors import MirlError
 from mirl.evaluate.metrics import psnr, ssim
@@ -165,7 +165,7 @@ def evaluate(
     jobs = _plan(Path(data), tasks, limit, skip_bad)
     total, done = sum(len(pairs) for _, _, pairs in jobs), 0
     scores: list[ImageScore] = []
-    skipped: list[str] = []
+    skipped = _noisy_pairs(Path(data), {task.name for task, _, _ in jobs}, tasks)
     for task, name, pairs in jobs:
         before = len(scores)
         for pair in pairs:
@@ -183,6 +183,16 @@ def evaluate(
         if len(scores) == before:
             raise MirlError(f"no image of {name} could be measured for {task.name}; the first: {skipped[-1]}")
     return Evaluation(protocol, tuple(scores), tuple(dict.fromkeys(skipped)))
+
+
+def _noisy_pairs(data: Path, measured: set[str], tasks: Sequence[str] | None) -> list[str]:
+    """Say which folders of noisy pairs, as `mirl data synth` makes them, are not looked at: noise is added here."""
+    folders = sorted(name for name in INPUT_SUFFIXES if name not in KINDS and (data / name).is_dir())
+    return [
+        f"{data / name}: noise is added here to the clean photos of {data / 'denoise'}/SET, noisy pairs are not read"
+        for name in folders
+        if name in measured or tasks is None
+    ]
 
 
 def _plan(

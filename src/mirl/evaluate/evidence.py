@@ -11,6 +11,7 @@ Every number on the page comes from these files; the verdict is computed.
 """
 
 import os
+import statistics
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
@@ -21,7 +22,7 @@ from mirl.evaluate.evidence_run import run_part, scores_table, shares_of
 from mirl.evaluate.peers import peers_part
 from mirl.evaluate.runs import Run, read_runs
 from mirl.evaluate.scores import COLUMNS, HEADS, Scored, read_scores, table
-from mirl.evaluate.verdict import differences, ends, ours, ships, tasks_of, verdict
+from mirl.evaluate.verdict import differences, ends, ours, paired_mean, ships, tasks_of, verdict
 from mirl.files import make_folder, read_json, write_bytes
 
 MARKS = ("<!-- results: made by `mirl report --evidence`, do not edit -->", "<!-- end of results -->")
@@ -119,7 +120,8 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     )
     text += "weight costs to compute. Rates times d^-0.5: a tensor pruned to density d learns at that multiple of the rate. "
     text += "Muon: steps along the orthogonalised momentum of every matrix (Jordan 2024)."
-    return [text, "", *table(head, rows), *_best_dense(runs, scored), *_price_of_tasks(runs, scored)] if rows else []
+    said = [*_best_dense(runs, scored), *_other_seeds(runs, scored), *_price_of_tasks(runs, scored)]
+    return [text, "", *table(head, rows), *said] if rows else []
 
 
 def _best_dense(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
@@ -129,8 +131,10 @@ def _best_dense(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     for run in runs:
         mine = ours(run, scored)
         if mine is not None and best is not None and ships(mine) and best.run != run.label:
-            text = f"The best dense network on this page is not that of {run.label} but {best.place} of {best.run}: "
-            lines += [f"{text}{best.mean:.2f} dB, the ticket in the package from it: {differences(mine, best)}.", ""]
+            text = f"The best dense network on this page, {best.place} of {best.run}, has {best.mean:.2f} dB in the mean; "
+            text += f"the ticket of {run.label} in the package is at {paired_mean(mine, best)} dB from it"
+            text += f" ({differences(mine, best)})."
+            lines += [text, ""]
     return lines
 
 
@@ -146,16 +150,42 @@ def _price_of_tasks(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     for run, more in permutations(runs, 2):
         (_, before), (_, after) = ends(run, scored), ends(more, scored)
         grown = tasks_of(run) < tasks_of(more) and all(share in more.recipe["tasks"] for share in run.recipe["tasks"])
-        if grown and _but_tasks(run) == _but_tasks(more) and before and after:
+        if grown and _without(run, "tasks") == _without(more, "tasks") and before and after:
             new = ", ".join(sorted(tasks_of(more) - tasks_of(run)))
-            text = f"One task more, {new}, in as many updates: the ticket of {more.label} beside that of {run.label}, in dB:"
-            lines += [f"{text} {differences(after, before)}.", ""]
+            text = (
+                f"One task more, {new}, in as many updates: the ticket of {more.label} is at {paired_mean(after, before)} "
+            )
+            lines += [f"{text}dB from that of {run.label} ({differences(after, before)}).", ""]
     return lines
 
 
-def _but_tasks(run: Run) -> dict[str, Any]:
-    """The recipe of a run without its tasks."""
-    return {name: value for name, value in run.recipe.items() if name != "tasks"}
+def _other_seeds(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
+    """What runs of one recipe and several seeds have in common: ticket and controls beside the dense level of each."""
+    lines, told = [], set[str]()
+    for run in runs:
+        same = [other for other in runs if _without(other, "seed") == _without(run, "seed") and all(ends(other, scored))]
+        if run.label in told or len(same) < 2:
+            continue
+        told |= {other.label for other in same}
+        found = [{each.place: each for each in scored if each.run == other.label} for other in same]
+        last = f"level-{run.last.number:02d}"
+        pairs = [(last, "level-00"), *((place, last) for place in found[0] if not place.startswith("level-"))]
+        rows = []
+        for one, other in pairs:
+            if all(one in places and other in places for places in found):
+                gaps = [paired_mean(places[one], places[other]) for places in found]
+                mean = statistics.fmean(gap.mean for gap in gaps)
+                rows.append([f"{one} from {other}", *map(str, gaps), f"{mean:+.2f}"])
+        if rows:
+            seeds = [f"seed {other.seed} ({other.label})" for other in same]
+            text = f"The recipe of {run.label} with {len(same)} seeds, differences in the mean of the three tasks, in dB:"
+            lines += [text, "", *table(["", *seeds, "mean"], rows)]
+    return lines
+
+
+def _without(run: Run, field: str) -> dict[str, Any]:
+    """The recipe of a run but for one field."""
+    return {name: value for name, value in run.recipe.items() if name != field}
 
 
 def _pilots_part(file: Path) -> list[str]:
@@ -164,19 +194,34 @@ def _pilots_part(file: Path) -> list[str]:
     found = read_json(file, "the table of pilots", dict)["rows"]
     tasks = list(dict.fromkeys(task for row in found for task in row["validation_psnr"]))
     rows = [
-        [r["pilot"], f"{r['parameters']:,}", f"{r['density']:.0%}", str(r["steps"]), f"{r['seconds_per_step']:.2f}",
+        [r["pilot"], _choices(r["recipe"], r["density"]), f"{r['parameters']:,}", f"{r['density']:.0%}", str(r["steps"]),
+         f"{r['seconds_per_step']:.2f}",
          f"{r['mean_psnr']:.2f}", *(f"{r['validation_psnr'][t]:.2f}" if t in r["validation_psnr"] else "" for t in tasks)]
         for r in found
     ]  # fmt: skip
     names = dict(zip(COLUMNS, HEADS, strict=True))
-    head = ["pilot", "parameters", "density", "updates", "s an update", "mean dB", *(names[task] for task in tasks)]
+    head = ["pilot", "how", "parameters", "density", "updates", "s an update", "mean dB", *(names[task] for task in tasks)]
     shares = " or ".join(dict.fromkeys(shares_of(row["recipe"]) for row in found))
-    what = "The choices behind the recipe, each in a short training with one thing changed (`bench/pilots.py`), the sparse "
+    what = "The choices behind the recipe, each in a short training (`bench/pilots.py`), the sparse ones of the dense "
+    what += f"network with Muon at 4e-3. Share of each task: {shares}. PSNR on validation images, mean over all tasks; one "
     what += (
-        f"ones of the dense network with Muon at 4e-3. Share of each task: {shares}. PSNR on validation images, mean over "
+        "seed; seconds on a machine that had other work too; differences of some 0.1 dB, and haze, are within what another "
     )
-    what += "all tasks; one seed; seconds on a machine that had other work too; differences of some 0.1 dB, and haze, are "
-    what += "within what another seed gives. Best: "
+    what += "seed gives. Highest mean: "
     kinds = ("dense", [r for r in found if r["density"] == 1]), ("sparse", [r for r in found if r["density"] < 1])
     best = [f"{max(mine, key=lambda r: r['mean_psnr'])['pilot']} of the {kind}" for kind, mine in kinds if mine]
     return ["## Pilots", "", f"{what}{', '.join(best)}.", "", *table(head, rows)]
+
+
+def _choices(recipe: dict[str, Any], density: float) -> str:
+    """What a pilot chose: of learning if it is dense, else of pruning."""
+    train, prune, network = recipe["train"], recipe["prune"], recipe["network"]
+    if density == 1:
+        blocks = "-".join(map(str, network["blocks"]))
+        rate = f"{train['optimizer']} {train['learning_rate']:g}"
+        return f"{rate}, batch {train['batch']}, width {network['width']}, blocks {blocks}"
+    text = f"{prune['score']}, {'over all layers' if prune['scope'] == 'global' else 'in each layer'}"
+    text += ", prompts by their initial size" if prune["normalise"] == "prompts" else ""
+    text += f", no layer below {prune['min_layer_density']:.0%}" if prune["min_layer_density"] else ""
+    text += f", rates times d^-{prune['rate_exponent']:g}" if prune["rate_exponent"] else ""
+    return text + f", rewound to update {recipe['rewind_step']}"

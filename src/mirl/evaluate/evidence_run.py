@@ -1,17 +1,21 @@
 """One run's part of the results page: how it was trained, tables, plots, comparisons image by image, crops, cost."""
 
+import json
 import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mirl.data.bundled import held_out_photos
 from mirl.evaluate import plots
+from mirl.evaluate.page import flatten
 from mirl.evaluate.report import plot_layers
 from mirl.evaluate.runs import Level, Run
-from mirl.evaluate.scores import COLUMNS, HEADS, Scored, table
+from mirl.evaluate.scores import COLUMNS, HEADS, Scored, ratio, table
 from mirl.evaluate.verdict import Difference, ends, ours, paired, ships, tasks_of, verdict
 from mirl.files import csv_text, read_json
+from mirl.recipe import recipe_from_dict, small, to_dict
 
 WORST = 3  # images a task that the page names
 TASK_HEADS = dict(zip(COLUMNS, HEADS, strict=True))
@@ -19,7 +23,8 @@ TASK_HEADS = dict(zip(COLUMNS, HEADS, strict=True))
 
 def run_part(folder: Path, run: Run, scored: Sequence[Scored], files: dict[str, str], page: Path) -> list[str]:
     """Return the lines about one run; plots and CSV are added to `files`. `folder` is that of the results."""
-    lines = [f"## {run.label}", "", verdict(run, scored), "", _training(run), "", _kept_weights(folder, run.label), ""]
+    lines = [f"## {run.label}", "", verdict(run, scored), "", _training(folder, run), ""]
+    lines += [_kept_weights(folder, run, ours(run, scored)), ""]
     lines += scores_table(run, scored)
     if scored:
         files[f"{run.label}-tests.csv"] = csv_text(["ticket", "density", "bytes", *COLUMNS], (
@@ -44,52 +49,66 @@ def scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
     if not scored:
         return []
     first, blank = scored[0], [""] * 4
+    work = next((each.figures["macs_per_pixel"] for each in scored if each.place == "level-00"), 0.0)
     counts = [len(_images(first, column)) for column in COLUMNS]
     rows = [["images", "", *blank, *(str(count) if count else "" for count in counts)]] if any(counts) else []
     rows += [["input", "", *blank, *(f"{first.input_psnr[c]:.2f}" for c in list(COLUMNS)[:-1]), ""]]
     for each in _in_order(run, scored):
-        macs = f"{each.figures['density_macs']:.1%}" if each.figures["parameters"] == run.dense.total else ""
-        costs = ["", ""] if each.time is None else [f"{each.milliseconds:.0f}", f"{each.time:.2g}"]
+        macs = f"{each.figures['macs_per_pixel'] / work:.1%}" if work else ""
+        costs = ["", ""] if each.time is None else [f"{each.milliseconds:.0f}", ratio(each.time)]
         rows.append([_named(each), f"{each.density:.2%}", macs, f"{each.figures['bytes'] / 1000:.0f}", *costs,
                      *(f"{each.psnr[c]:.2f}" for c in COLUMNS)])  # fmt: skip
     return [
-        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise, Rain100L, SOTS and HSTS (haze; so few "
-        "that single images weigh much); `web`: Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is "
-        "against what comes out. Density: share of all parameters that are not zero, and of the dense network's "
-        "multiply-accumulates (MACs; none for `dense-small`, which is another network). kB: the `.mirl` file, half "
-        "precision, as scored. Time through the sparse engine, CPU time of one thread on a photograph of 384x512: in ms, "
-        "and as a ratio to CDnCNN-B, another project's denoiser (668,000 parameters, PyTorch).",
+        "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise (rounded and clipped to 8 bits, so "
+        "not to be compared with papers that do not clip), Rain100L, SOTS and HSTS (haze; so few that single images weigh "
+        "much); `web`: Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is against what comes out (the "
+        "higher, the less a picture without fault is changed). Density: share of all parameters that are not zero (a kept "
+        "weight may have become so by rounding); MACs: multiply-accumulates with weights as a share of the dense "
+        "network's. kB: the `.mirl` file, half precision, as scored. Time through the sparse engine, CPU time of one "
+        "thread on a photograph of 384x512: in ms, to be compared within this table alone, and as a ratio to CDnCNN-B, "
+        "another project's denoiser (668,000 parameters, PyTorch), taken in turns. What is empty was not measured, or "
+        "says nothing of that line.",
         "",
         *table(["ticket", "density", "MACs", "kB", "ms", "time", *HEADS], rows),
     ]
 
 
-def _kept_weights(folder: Path, label: str) -> str:
-    """Say whether others can audit a run, and with what."""
+def _kept_weights(folder: Path, run: Run, ticket: Scored | None) -> str:
+    """Say whether others can audit a run, with what, and how to see that its ticket is the one in the package."""
+    label = run.label
     where = folder / "weights" / label
     if not any(where.glob("*.tar.xz")):
         return "Its weights were not kept: `mirl verify` cannot be run on it."
     place = f"runs/packed/{label}"
-    return (
+    text = (
         f"Its weights lie packed in `{where}`. To audit them: `mkdir -p {place} && for f in {where}/*.tar.xz; do tar "
         f"xJf $f --strip-components 1 -C {place}; done && mirl verify {place}`."
     )
+    if ticket is not None and ships(ticket):
+        file = f"{place}/{'' if ticket.place.startswith('level-') else 'controls/'}{ticket.place}/ticket.mirl"
+        text += f" That its {ticket.place} is the ticket in the package: `cmp {file} src/mirl/tickets/{label}.mirl`."
+    return text
 
 
-def _training(run: Run) -> str:
-    """How the run was trained, from its recipe."""
+def _training(folder: Path, run: Run) -> str:
+    """How the run was trained, from its recipe, and in which choices that is not the recipe `small`."""
     recipe, train, network = run.recipe, run.recipe["train"], run.recipe["network"]
     shares, once, then = shares_of(recipe), "", ""
     if start := recipe["rewind_step"]:
         once = f", the first {start:,} of them once, before the rewind point"
         then = f" ({start:,} + {len(run.levels)} x {train['steps'] - start:,} in all)"
+    usual, own = (dict(flatten(json.loads(json.dumps(each)))) for each in map(to_dict, (small(), recipe_from_dict(recipe))))
+    other = [name for name in {**usual, **own} if usual.get(name) != own.get(name)]
+    fields = dict.fromkeys("tasks" if name.startswith("tasks") else name for name in other)
+    but = f" but for {', '.join(fields)}" if other else ""
     return (
-        f"Recipe {recipe['name']}, seed {run.seed}: {run.dense.total:,} parameters (width {network['width']}, blocks "
+        f"The recipe of `mirl search --recipe small`{but}; seed {run.seed}. {run.dense.total:,} parameters (width "
+        f"{network['width']}, blocks "
         f"{'-'.join(map(str, network['blocks']))}, {network['prompts']} prompts a table). {train['steps']:,} updates a level"
         f"{once}{then}, of {train['batch']} patches of {train['patch']} pixels; {train.get('optimizer', 'adamw')}, rate "
         f"{train['learning_rate']:g} falling along a cosine; precision {train['precision']}. Share of each task: {shares}; "
         f"clean patches {train['clean_share']:.0%}; {train.get('real_share', 0.5):.0%} of rain and haze from stored pairs, "
-        f"the rest made on the way. All of it, and the fingerprint of its data: `runs/{run.label}/recipe.json`."
+        f"the rest made on the way. All of it, and the fingerprint of its data: `{folder}/runs/{run.label}/recipe.json`."
     )
 
 
@@ -118,7 +137,7 @@ def _images(scored: Scored, column: str) -> list[dict[str, str]]:
 
 def _ssim_table(run: Run, scored: Sequence[Scored]) -> list[str]:
     rows = [[_named(s), *(f"{s.ssim[c]:.4f}" for c in COLUMNS)] for s in _in_order(run, scored) if s.ssim]
-    return ["SSIM of the same:", "", *table(["ticket", *HEADS], rows)] if rows else []
+    return ["SSIM of the same (1: equal):", "", *table(["ticket", *HEADS], rows)] if rows else []
 
 
 def _sets_part(run: Run, scored: Sequence[Scored]) -> list[str]:
@@ -217,13 +236,14 @@ def _crops_part(folder: Path, page: Path) -> list[str]:
     where = os.path.relpath(folder, page.parent)
     lines = [
         "Crops, 1:1, of the package's held-out photographs (free, few, never trained on), degraded by us: degraded, dense "
-        "level, ticket, clean; PSNR of the centre of 512 pixels. Pictures of the test sets may not be shown.",
+        "level, ticket, clean; PSNR of the centre of 512 pixels. Best, median and worst by what the ticket gains over the "
+        f"degraded photograph, of {len(held_out_photos())}. Pictures of the test sets may not be shown.",
         "",
     ]
     strips: list[dict[str, Any]] = read_json(folder / "crops.json", "the list of crops", list)
     for strip in strips:
         scores = ", ".join(f"{name} {strip[name]:.2f}" for name in ("degraded", "dense", "ticket"))
-        lines += [f"{strip['task']}, {strip['rank']} of the held-out photographs ({strip['photo']}): {scores} dB", ""]
+        lines += [f"{TASK_HEADS[strip['task']]}, {strip['rank']} ({strip['photo']}): {scores} dB", ""]
         lines += [f"![{strip['task']}, {strip['rank']}: degraded, dense, ticket, clean]({where}/{strip['file']})", ""]
     return lines
 

@@ -174,16 +174,17 @@ def cost_table(runs: Sequence[Run]) -> str:
 
 def provenance_table(runs: Sequence[Run]) -> str:
     """Return recipe, seed, versions and whatever else is in recipe.json, one column for each run."""
-    columns = [dict(_flatten(run.recipe_file)) for run in runs]
+    columns = [dict(flatten(run.recipe_file)) for run in runs]
     names = dict.fromkeys(name for column in columns for name in column)
     rows = [[name, *(column.get(name, "") for column in columns)] for name in names]
     return table("recipe.json of each run", ["value", *(run.label for run in runs)], rows)
 
 
-def _flatten(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+def flatten(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+    """Yield every leaf of nested JSON under its dotted name; each object of a list under its first value."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
+            yield from flatten(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
         for inner in value:
             first, *rest = inner.items() if isinstance(inner, dict) else [("", inner)]

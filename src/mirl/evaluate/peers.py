@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mirl.evaluate import plots
-from mirl.evaluate.scores import COLUMNS, HEADS, Scored, table
+from mirl.evaluate.scores import COLUMNS, HEADS, Scored, ratio, table
 from mirl.files import read_json
 
 PLOTTED = ("denoise25", "derain", "dehaze")
@@ -37,7 +37,7 @@ def peers_part(file: Path, offered: Sequence[Scored], scored: Sequence[Scored], 
 
 def _our_row(each: Scored) -> list[str]:
     size = [f"{each.figures['nonzero'] / 1000:.0f} k", f"{each.figures['bytes'] / 1e6:.2f}"]
-    time = "" if each.time is None else f"{each.time:.2g}"
+    time = "" if each.time is None else ratio(each.time)
     others = ([float(i["psnr"]) for i in each.images if i["task"] == "dehaze" and i["set"] == name] for name in OTHER)
     cells = [*(f"{each.psnr[c]:.2f}" for c in COLUMNS), *(f"{statistics.fmean(o):.2f}" if o else "" for o in others)]
     return [f"**ours, {each.run}**", "all, blind", *size, time, *cells, "MIT", ""]

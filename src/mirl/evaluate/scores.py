@@ -92,6 +92,11 @@ def read_scores(folder: Path, runs: Sequence[Run]) -> list[Scored]:
     return scored
 
 
+def ratio(value: float) -> str:
+    """Return a ratio with two significant digits."""
+    return f"{value:#.2g}".rstrip(".")
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return a Markdown table, first column left, others right, with a blank line after it."""
     marks = ["---", *("---:" for _ in head[1:])]

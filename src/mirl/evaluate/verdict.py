@@ -18,7 +18,7 @@ from mirl.ticket import shipped
 
 ASKED = ("reinit", "shuffle", "oneshot", "dense-small")  # controls without which no ticket is called winning
 WARM = ("finetune", "lr-rewind", "partial-reset")  # controls that do not put back every tensor
-ASIDE = ("level-", "deeper", "ticket")  # no controls of a ticket of its size
+ASIDE = ("level-", "deeper", "ticket", "dense-macs")  # no controls of a ticket of its size
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     text = f"**Trained alike, the ticket {last.place} keeps {last.density:.2%} of all parameters and {word} its dense "
     text += f"network: {gain} dB**"
     text += f" mean PSNR over noise, rain and haze of the test sets ({differences(last, dense)})."
-    text += _harm(run, last) + _against_controls(run, scored, last, word) + _longer(run, scored)
+    text += _harm(run, last) + _against_controls(run, scored, last, word) + _equal_work(scored, last) + _longer(run, scored)
     return (
         text
         + " ± is the standard error over the test images; the run is one seed: it says nothing about the spread over seeds."
@@ -159,6 +159,20 @@ def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: st
         text += " Begun from values that stay trained: "
         text += ", ".join(f"{each.place} at {paired_mean(each, last)} dB" for each in warm) + " from it."
     return text
+
+
+def _equal_work(scored: Sequence[Scored], last: Scored) -> str:
+    """Say how a small dense network stands that multiplies as often as the ticket, with the time that each takes."""
+    other = next((each for each in scored if each.place == "dense-macs"), None)
+    if other is None:
+        return ""
+    times = ""
+    if other.time and last.time:
+        times = f", in {other.time / last.time:.2f} of its time"
+    return (
+        f" A dense network of as many multiply-accumulates (dense-macs, {other.density:.1%} of the parameters) is at "
+        f"{paired_mean(other, last)} dB from it{times}."
+    )
 
 
 def _longer(run: Run, scored: Sequence[Scored]) -> str:

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from mirl.errors import MirlError, OutOfMemory
 from mirl.serve.body import discard, read_upload
 from mirl.serve.guard import Guard
-from mirl.serve.openapi import RESTORE
+from mirl.serve.openapi import OCTETS, RESTORE, TICKET_FILE
 from mirl.serve.pool import Place, Pool
 from mirl.serve.refusal import Refusal, refusal_of
 from mirl.serve.shelf import Shelf
@@ -204,11 +204,13 @@ def _add_api(app: FastAPI, service: Service) -> None:
 def _add_files(app: FastAPI, shelf: Shelf, site: Mapping[str, SiteFile]) -> None:
     files = {path: (file.content, file.media_type) for path, file in site.items()}
     for offer in shelf.offers.values():
-        files[f"/v1/tickets/{offer.name}.mirl"] = (offer.content, "application/octet-stream")
+        files[f"/v1/tickets/{offer.name}.mirl"] = (offer.content, OCTETS)
     tags = {path: f'"{hashlib.sha256(content).hexdigest()[:32]}"' for path, (content, _) in files.items()}
 
     async def file(request: Request) -> Response:
         path = request.url.path
+        if path not in files:
+            raise Refusal(404, "unknown_ticket", f"no ticket {path.rpartition('/')[2]} here; the list of tickets names all")
         content, media_type = files[path]
         headers = {"ETag": tags[path], "Cache-Control": "no-cache"}
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
@@ -216,7 +218,10 @@ def _add_files(app: FastAPI, shelf: Shelf, site: Mapping[str, SiteFile]) -> None
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=media_type, headers=headers)
 
-    for path in files:
+    any_ticket = "/v1/tickets/{name}.mirl"
+    app.get(any_ticket, summary="The file of a ticket", openapi_extra=TICKET_FILE, response_class=Response)(file)
+    app.add_route(any_ticket, file, methods=["HEAD"], include_in_schema=False)
+    for path in site:
         app.add_route(path, file, methods=["GET", "HEAD"], include_in_schema=False)
 
 

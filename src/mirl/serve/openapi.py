@@ -5,6 +5,7 @@ from typing import Any
 from mirl.image import CHOICES
 from mirl.serve.work import MEDIA_TYPES
 
+OCTETS = "application/octet-stream"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "ticket": {"type": "string", "description": "Name of a ticket of GET /v1/tickets; the default one when left out."},
@@ -33,6 +34,13 @@ _ERRORS = {
     503: "All places are taken; Retry-After says when to come back",
     504: "The time limit is over",
 }
+TICKET_FILE: dict[str, Any] = {
+    "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}],
+    "responses": {
+        "200": {"description": "The ticket, as mirl restore --ticket takes it", "content": {OCTETS: _BINARY}},
+        "404": {"description": "No such ticket", "content": {"application/json": {"schema": _ERROR}}},
+    },
+}
 RESTORE: dict[str, Any] = {
     "parameters": [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in _SCHEMAS.items()],
     "requestBody": {
@@ -45,7 +53,7 @@ RESTORE: dict[str, Any] = {
                     "properties": {"image": {"type": "string", "format": "binary"}, **_SCHEMAS},
                 }
             },
-            "application/octet-stream": _BINARY,
+            OCTETS: _BINARY,
             **dict.fromkeys(MEDIA_TYPES.values(), _BINARY),
         },
     },
