@@ -166,9 +166,7 @@ def _recipe(recipe: Any) -> str:
             "train": {"steps": steps},
             "prune": {"score": score, "scope": scope},
         }:
-            return (
-                f"{name}, seed {seed}: pruned by {score} ({scope}), rewound to update {rewound}, trained to {steps}"
-            )
+            return f"{name}, seed {seed}: pruned by {score} ({scope}), rewound to update {rewound}, trained to {steps}"
     return str(recipe)
 
 
