@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from evidence_files import Places, holds, is_published, pack, packs, publish, unpack
+from evidence_files import Places, holds, is_published, pack, packs, publish, require_own_records, unpack
 from mirl.cli.lottery import parse_seconds
 from mirl.cli.progress import training_progress
 from mirl.data.pairs import fingerprint
@@ -33,10 +33,10 @@ from mirl.evaluate.crops import write_strips
 from mirl.evaluate.speed import machine
 from mirl.files import make_folder, sha256, write_bytes, write_json
 from mirl.lottery.budget import Budget, control_name
-from mirl.lottery.controls import control
+from mirl.lottery.controls import control, finished_run
 from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder
 from mirl.lottery.search import search
-from mirl.recipe import THREE_TASKS, PruneConfig, Recipe, TaskShare, small
+from mirl.recipe import THREE_TASKS, PruneConfig, Recipe, TaskShare, recipe_from_dict, small
 from mirl.ticket import describe_ticket, read_ticket
 from pilots import BASE, LESS_RAIN, PILOTS
 from ticket_times import measure_times
@@ -134,10 +134,10 @@ def run_steps(places: Places, name: str, recipe: Recipe, controls: Controls, den
         place = folder.control(control_name(kind, seed, budget))
         yield Step(
             f"{name}: control {place.path.name}",
-            lambda place=place: place.done,  # type: ignore[misc]
+            partial(is_trained, folder, kind, budget, place),
             partial(train_control, places, folder.path, kind, seed, budget),
         )
-        if place.done:
+        if is_trained(folder, kind, budget, place):
             yield from score_step(places, name, place)
             yield from weights_step(places, name, place)
             trained.append(place)
@@ -167,6 +167,7 @@ def search_step(places: Places, name: str, recipe: Recipe, dense_from: str = "")
     source = places.runs / dense_from if dense_from else None
 
     def work(seconds: float | None) -> bool:
+        require_own_records(places, name, recipe)
         with training_progress() as progress:
             return search(
                 recipe, run, places.data, device=places.device, time_limit_seconds=seconds, progress=progress,
@@ -183,6 +184,13 @@ def search_step(places: Places, name: str, recipe: Recipe, dense_from: str = "")
         return is_published(places, name, recipe)
 
     return Step(f"{name}: search", done, work)
+
+
+def is_trained(run: RunFolder, kind: str, budget: Budget, place: TrainingFolder) -> bool:
+    """Whether a control has ended that has the recipe which it would get now; `control` refuses to go on with another."""
+    if not (place.done and run.ticket.exists()):
+        return False
+    return recipe_from_dict(place.record()["recipe"]) == finished_run(run.path).control_recipe(kind, budget)
 
 
 def train_control(places: Places, run: Path, kind: str, seed: int, budget: Budget, seconds: float | None) -> bool:
@@ -235,7 +243,7 @@ def times_step(places: Places, name: str, tickets: dict[str, Path]) -> Step:
 
     def done() -> bool:
         rows = json.loads(file.read_text())["rows"] if file.exists() else []
-        return [(row["place"], row.get("sha256")) for row in rows] == [(name, sha256(t)) for name, t in tickets.items()]
+        return [(row["place"], row.get("sha256")) for row in rows] == [(place, sha256(t)) for place, t in tickets.items()]
 
     return Step(f"{name}: times", done, work)
 

@@ -1,24 +1,30 @@
 """What `bench/evidence.py` keeps in the folder of results: packed weights, records, pilots; and where everything lies."""
 
+import hashlib
 import io
 import json
+import lzma
 import shutil
 import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mirl.data.pairs import fingerprint
+from mirl.errors import MirlError
 from mirl.evaluate.speed import machine
-from mirl.files import make_folder, write_json
+from mirl.files import make_folder, sha256, write_json
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameter_count
 from mirl.lottery.prune import plan_levels
 from mirl.lottery.run import RunFolder
 from mirl.recipe import Recipe, recipe_from_dict
 from pilots import PILOTS
+
+DAMAGED = (EOFError, OSError, tarfile.TarError, lzma.LZMAError)  # what a broken archive raises
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,16 @@ def is_published(places: Places, name: str, recipe: Recipe) -> bool:
         return any(_is_pilot(row, name.removeprefix("pilots/"), recipe) for row in published_pilots(places))
     last, run = len(plan_levels(recipe.network, recipe.prune)) - 1, places.results / "runs" / name
     return holds(run, recipe) and (run / f"level-{last:02d}" / "level.json").exists()
+
+
+def require_own_records(places: Places, name: str, recipe: Recipe) -> None:
+    """Raise MirlError where the results hold a run of this name and of another recipe: the two must not be mixed."""
+    records = places.results / "runs" / name
+    if records.exists() and not holds(records, recipe):
+        raise MirlError(
+            f"{records} holds the records of another recipe; move them away with its scores, times, crops and weights, or "
+            "name other --results"
+        )
 
 
 def _is_pilot(row: dict[str, Any], name: str, recipe: Recipe) -> bool:
@@ -71,12 +87,24 @@ def packs(archive: Path, files: list[Path], root: Path) -> bool:
     """Whether an archive holds these files as they are now, whatever their run was called."""
     if not archive.exists():
         return False
+    about = archive.stat()
+    held = _held(archive, about.st_mtime_ns, about.st_size)
+    return held == {str(path.relative_to(root)).partition("/")[2]: sha256(path) for path in files}
+
+
+@cache
+def _held(archive: Path, mtime_ns: int, size: int) -> dict[str, str]:
+    """SHA-256 of the files in an archive, by name below their run; nothing of one that is damaged."""
     held = {}
-    with tarfile.open(archive) as opened:
-        for entry in opened:
-            content = opened.extractfile(entry)
-            held[entry.name.partition("/")[2]] = content.read() if content else b""
-    return held == {str(path.relative_to(root)).partition("/")[2]: path.read_bytes() for path in files}
+    try:
+        with tarfile.open(archive) as opened:
+            for entry in opened:
+                content = opened.extractfile(entry)
+                name = entry.name.partition("/")[2]
+                held[name] = hashlib.sha256(content.read() if content else b"").hexdigest()
+    except DAMAGED:
+        return {}
+    return held
 
 
 def unpack(places: Places) -> None:
@@ -89,8 +117,11 @@ def unpack(places: Places) -> None:
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=places.runs) as folder:
             run = make_folder(Path(folder) / packed.name)
             for file in sorted(packed.glob("*.tar.xz")):
-                with tarfile.open(file) as archive:
-                    archive.extractall(run, filter=_below_the_run)
+                try:
+                    with tarfile.open(file) as archive:
+                        archive.extractall(run, filter=_below_the_run)
+                except DAMAGED as error:
+                    raise MirlError(f"{file} is damaged ({error}); take it again from the repository") from error
             run.rename(places.runs / packed.name)
 
 
@@ -102,7 +133,10 @@ def _below_the_run(entry: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | Non
 def publish(places: Places, recipes: Mapping[str, Recipe]) -> None:
     """Copy the records of the runs of these recipes (JSON alone, no weights) and write the table of pilots."""
     for name, recipe in recipes.items():
-        for source in sorted((places.runs / name).rglob("*.json*")) if holds(places.runs / name, recipe) else ():
+        if not holds(places.runs / name, recipe):
+            continue
+        require_own_records(places, name, recipe)
+        for source in sorted((places.runs / name).rglob("*.json*")):
             if source.name in ("recipe.json", "level.json", "control.json", "metrics.jsonl"):
                 target = places.results / "runs" / source.relative_to(places.runs)
                 make_folder(target.parent)

@@ -92,6 +92,6 @@ def test_the_shipped_ticket_is_told_in_its_own_words(capsys: pytest.CaptureFixtu
     assert main(["inspect", "small"]) == 0
     out = capsys.readouterr().out
     assert "rewound to update 1000, trained to 17000" in out
-    assert "updates from there" in out
+    assert "updates of this training" in out
     assert "16,000" in out
     assert "of those with weights" in out

@@ -243,7 +243,7 @@ def test_an_output_that_does_not_fit_the_inputs_is_refused(album, tmp_path):
 
 def test_wrong_options_are_refused_before_any_work(album, tmp_path):
     refuse([album], tmp_path / "out", "strength must", strength=2.0)
-    refuse([album], tmp_path / "out", "tile", tile=7)
+    refuse([album], tmp_path / "out", "tile must be 0", tile=7)
     refuse([album], tmp_path / "out", "--max-megapixels", max_megapixels=0)
     assert not (tmp_path / "out").exists()
 

@@ -112,7 +112,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     write_json(recorded, json.loads(recorded.read_text()) | {"sha256": "of another ticket"})
     assert waiting(places) == ["small-level-01: scores"]
     evidence.advance(places, None, "small-level-01")
-    nothing_of_another_recipe_ticket_or_picture_is_taken_as_done(places)
+    nothing_of_another_recipe_ticket_or_test_set_is_taken_as_done(places)
     page = tmp_path / "page.md"
     run = RunFolder(places.runs / "small")
     for psnr in (0.0, 99.0):
@@ -196,7 +196,7 @@ def waiting(places: evidence.Places) -> list[str]:
     return [step.name for step in evidence.steps(places) if not step.done()]
 
 
-def nothing_of_another_recipe_ticket_or_picture_is_taken_as_done(places: evidence.Places) -> None:
+def nothing_of_another_recipe_ticket_or_test_set_is_taken_as_done(places: evidence.Places) -> None:
     """Of a pipeline that has ended; it is left as it was."""
     picture = places.tests / "denoise" / "SET" / "b.png"
     Image.new("RGB", (24, 20), "navy").save(picture)
@@ -215,7 +215,20 @@ def nothing_of_another_recipe_ticket_or_picture_is_taken_as_done(places: evidenc
     content = archive.read_bytes()
     shutil.copy(archive.with_name("level-02.tar.xz"), archive)
     assert waiting(places) == ["small: weights of level-01"]
+    archive.write_bytes(content[: len(content) // 2])
+    assert waiting(places) == ["small: weights of level-01"], "a damaged one is packed again"
+    with pytest.raises(MirlError, match=r"level-01.tar.xz is damaged .*; take it again from the repository"):
+        evidence.unpack(replace(places, runs=places.runs / "elsewhere"))
     archive.write_bytes(content)
+    record = RunFolder(places.runs / "small").control("dense-small").path / "control.json"
+    content = record.read_bytes()
+    value = json.loads(content)
+    value["recipe"]["network"]["expansion"] += 1
+    write_json(record, value)
+    assert waiting(places)[0] == "small: control dense-small"
+    with pytest.raises(MirlError, match="dense-small was trained with another recipe"):
+        evidence.advance(places, None, "small: control")
+    record.write_bytes(content)
     run, kept = places.runs / "small", places.runs / "kept"
     run.rename(kept)
     shutil.copytree(places.runs / "less-rain", run)
@@ -237,6 +250,9 @@ def nothing_of_another_recipe_ticket_or_picture_is_taken_as_done(places: evidenc
     value["recipe"]["seed"] += 1
     write_json(file, value)
     assert waiting(places) == ["magnitude: search"], "unless they are of another recipe"
+    with pytest.raises(MirlError, match=r"magnitude holds the records of another recipe; move them away"):
+        evidence.advance(places, None, "magnitude")
+    assert not (places.runs / "magnitude").exists()
     file.write_bytes(content)
     table = places.results / "pilots.json"
     value = json.loads(content := table.read_bytes())

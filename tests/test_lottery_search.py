@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import MINI, mini_data
 from mirl.errors import MirlError
 from mirl.layers import macs_per_pixel, parameter_count, parameters
-from mirl.lottery.budget import narrower
+from mirl.lottery.budget import budgeted, narrower
 from mirl.lottery.controls import CONTROLS, control
 from mirl.lottery.prune import plan_levels
 from mirl.lottery.run import RunFolder, TrainingFolder, hash_state, load_arrays, load_masks, save_arrays
@@ -522,6 +522,17 @@ def test_a_control_goes_on_after_a_stop_and_refuses_an_unfinished_run(mini_recip
     moved = tmp_path / "elsewhere"
     subprocess.run(["cp", "-r", mini_data(), moved], check=True)
     assert control(copy, "dense", moved).finished
+    dense = json.loads((copy / "controls" / "dense" / "control.json").read_text())
+    dense["recipe"]["train"]["steps"] += 1
+    (copy / "controls" / "dense" / "control.json").write_text(json.dumps(dense))
+    with pytest.raises(MirlError, match=r"dense was trained with another recipe \(train.steps: 7 there, 6 asked\)"):
+        control(copy, "dense")
+
+
+def test_one_shot_pruning_has_no_updates_left_of_a_search_that_prunes_nothing(mini_recipe: Recipe):
+    with pytest.raises(MirlError, match="no updates of it are left"):
+        budgeted(mini_recipe, "oneshot", "total", 1)
+    assert budgeted(mini_recipe, "oneshot", "level", 1) == mini_recipe
 
 
 @pytest.mark.parametrize("cost", [parameter_count, macs_per_pixel])

@@ -15,6 +15,7 @@ import pytest
 import safetensors.numpy
 
 from conftest import MINI, make_ticket, mini_data
+from mirl.layers import attention_macs_per_pixel
 from mirl.lottery.controls import CONTROLS, control
 from mirl.lottery.prune import plan_levels
 from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks, save_arrays, save_masks
@@ -117,7 +118,9 @@ def swap_one(file: Path, inside: Path | None = None) -> str:
 def test_controls_have_the_work_or_the_updates_that_their_names_say(late: Path):
     run = RunFolder(late)
     tickets = [read_ticket(place.ticket) for place in (run.control("dense-macs"), last_level(late))]
-    work, own = (describe_ticket(ticket, 0)["macs_per_pixel"] for ticket in tickets)
+    work, own = (
+        describe_ticket(ticket, 0)["macs_per_pixel"] + attention_macs_per_pixel(ticket.network) for ticket in tickets
+    )
     assert 0.5 * own < work <= own, "a dense network of as much work"
     total = run.control("dense-total")
     assert total.record()["steps"] == sum(level.record()["steps"] for level in run.finished_levels)
@@ -418,6 +421,16 @@ def test_the_masks_of_another_seed_are_found(late_copy: Path):
     assert "controls/shuffle-seed2/mask.safetensors: " in found(late_copy)
 
 
+def test_a_small_dense_control_is_not_accused_where_the_tickets_mask_cannot_be_read(late_copy: Path):
+    only(late_copy, "dense-small")
+    last = last_level(late_copy)
+    last.mask.write_bytes(b"no mask")
+    RunFolder(late_copy).level(int(last.path.name[-2:]) - 1).weights.write_bytes(b"no weights to prune again")
+    audit = verify(late_copy)
+    assert not [problem for problem in audit.problems if "dense-small" in problem]
+    assert "controls/dense-small was not checked: its size follows from the ticket's masks" in " ".join(audit.notes)
+
+
 @pytest.mark.parametrize("kind", ["dense", "dense-small", "dense-macs"])
 def test_a_dense_control_with_masks_is_found(late_copy: Path, kind: str):
     only(late_copy, kind)
@@ -465,7 +478,7 @@ def test_a_control_of_another_recipe_or_network_or_name_is_found(late_copy: Path
     (controls / "shuffle-seed2").rename(controls / "shuffle-total-seed2")
     assert "controls/shuffle-total-seed2/control.json: budget is 'level'" in found(late_copy)
     (controls / "dense-total").rename(controls / "dense-seed3")
-    assert "controls/dense-seed3 is no control" in found(late_copy)
+    assert "controls/dense-seed3 is no control that mirl knows: nothing of dense is drawn" in found(late_copy)
     (controls / "shuffle").rename(controls / "magic")
     assert "controls/magic is no control" in found(late_copy)
 

@@ -18,7 +18,7 @@ from mirl.errors import MirlError
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that replaces `path` when the block ends well and vanishes when it does not.
 
-    Whatever ends the block does, an exception that a signal raises between any two steps too: the name is known before the
+    Whatever ends the block: also an exception that a signal raises between any two steps, as the name is known before the
     file is there. Raises MirlError, naming the path, when the folder is missing, not writable or full.
     """
     path = Path(path)

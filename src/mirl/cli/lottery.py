@@ -136,9 +136,9 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
             for task, score in value.items():
                 table.add_row(escape(f"validation, {task}"), escape(_psnr(score)))
         elif key == "recipe":
-            table.add_row("recipe", escape(_recipe(value)))
+            table.add_row("recipe", escape(_recipe(value, loaded.provenance.get("kind"))))
         elif key == "steps":
-            table.add_row("updates from there", escape(f"{value:,}" if isinstance(value, int) else str(value)))
+            table.add_row("updates of this training", escape(f"{value:,}" if isinstance(value, int) else str(value)))
         elif key != "tasks":
             table.add_row(escape(key), escape(str(value)))
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -156,8 +156,10 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
         console.print(rows)
 
 
-def _recipe(recipe: Any) -> str:
-    """Return in a line what a ticket was trained and pruned by, or what a ticket of others has in its place."""
+def _recipe(recipe: Any, kind: Any) -> str:
+    """Return in a line how a ticket (of a control, if `kind` says so) was trained and pruned; of others, what they say."""
+    from mirl.lottery.budget import UNTRAINED
+
     match recipe:
         case {
             "name": name,
@@ -166,7 +168,8 @@ def _recipe(recipe: Any) -> str:
             "train": {"steps": steps},
             "prune": {"score": score, "scope": scope},
         }:
-            return f"{name}, seed {seed}: pruned by {score} ({scope}), rewound to update {rewound}, trained to {steps}"
+            begun = "begun from new initial values" if kind in UNTRAINED else f"rewound to update {rewound}"
+            return f"{name}, seed {seed}: pruned by {score} ({scope}), {begun}, trained to {steps}"
     return str(recipe)
 
 

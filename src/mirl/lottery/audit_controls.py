@@ -1,7 +1,7 @@
 """The audit of a control: one thing differs from the ticket's training, the one its name says, and nothing else."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mirl.lottery.audit import (
@@ -15,7 +15,7 @@ from mirl.lottery.audit import (
     same_masks,
     trained,
 )
-from mirl.lottery.budget import DRAWN, Budget, budgeted, small_dense
+from mirl.lottery.budget import DRAWN, SMALL_DENSE, UNTRAINED, Budget, control_recipe
 from mirl.lottery.prune import (
     Masks,
     deeper_count,
@@ -30,11 +30,9 @@ from mirl.lottery.prune import (
 from mirl.lottery.run import Arrays, TrainingFolder
 from mirl.recipe import Recipe
 
-_SMALL_DENSE = ("dense-small", "dense-macs")
-_DENSE = ("dense", *_SMALL_DENSE)
-_FROM_INITIAL_VALUES = ("reinit", *_SMALL_DENSE)
+_DENSE = ("dense", *SMALL_DENSE)
 _REWOUND = ("shuffle", "random", "oneshot", "deeper", "ticket", "dense")  # their start is the run's own rewind point
-_KINDS = (*_REWOUND, *_FROM_INITIAL_VALUES, "finetune", "lr-rewind", "partial-reset")
+_KINDS = (*_REWOUND, *UNTRAINED, "finetune", "lr-rewind", "partial-reset")
 _NAME = re.compile(rf"({'|'.join(sorted(_KINDS, key=len, reverse=True))})(-total)?(?:-seed([1-9][0-9]*))?")
 
 
@@ -59,7 +57,8 @@ def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
     where, problems = f"controls/{place.path.name}", len(audit.problems)
     named = _NAME.fullmatch(place.path.name)
     if not named or (named[3] and named[1] not in DRAWN):
-        audit.problems.append(f"{where} is no control that mirl knows")
+        undrawn = f": nothing of {named[1]} is drawn, expected no seed" if named else ""
+        audit.problems.append(f"{where} is no control that mirl knows{undrawn}")
         return
     kind, seed = named[1], int(named[3] or 0)
     budget: Budget = "total" if named[2] else "level"
@@ -68,7 +67,10 @@ def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
         audit.notes.append(f"{where} has not ended")
         if not written - {"seconds.txt"}:
             return
-    recipe = audit.attempt(where, lambda: _recipe(run, kind, budget))
+    if run.masks is None and kind in SMALL_DENSE:
+        audit.notes.append(f"{where} was not checked: its size follows from the ticket's masks, which cannot be read")
+        return
+    recipe = audit.attempt(where, lambda: control_recipe(run.recipe, kind, budget, run.levels, run.masks or {}))
     if recipe is None:
         return
     masks = read_masks(audit, f"{where}/mask.safetensors", place.mask, {} if kind in _DENSE else masked_shapes(recipe))
@@ -77,12 +79,12 @@ def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
     row: dict[str, Any] = {"control": place.path.name}
     if kind not in _DENSE and run.masks is not None:
         row["counts_exact"] = _masks(audit, run, kind, seed, where, masks)
-    first_step = 0 if kind in _FROM_INITIAL_VALUES else recipe.rewind_step
+    first_step = 0 if kind in UNTRAINED else recipe.rewind_step
     labels = {"kind": kind, "seed": seed, "budget": budget}
     training = Training(place, where, recipe, first_step, recipe.train.steps, labels, constant_rate=kind == "finetune")
     if written - {"seconds.txt", "mask.safetensors"}:
         begin = audit.attempt(where, lambda: _start(run, recipe, kind, seed))
-        if begin is None and kind in _FROM_INITIAL_VALUES:
+        if begin is None and kind in UNTRAINED:
             audit.notes.append(f"{where}: torch is not installed: not checked whether it began from the values of its seed")
         same = rewound(audit, training, begin, masks)
         row["start_exact"] = None if begin is None else same
@@ -91,14 +93,6 @@ def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
     row["zeros_exact"], row["hashes_match"], _ = trained(audit, training, masks)
     row["ok"] = len(audit.problems) == problems
     audit.controls.append(row)
-
-
-def _recipe(run: Finished, kind: str, budget: Budget) -> Recipe:
-    """The run's recipe, with the control's budget, and for a smaller dense network with the one that the ticket allows."""
-    recipe = run.recipe
-    if kind in _SMALL_DENSE:
-        recipe = replace(recipe, network=small_dense(recipe.network, kind, run.masks or {}))
-    return budgeted(recipe, kind, budget, run.levels)
 
 
 def _masks(audit: Audit, run: Finished, kind: str, seed: int, where: str, masks: Masks) -> bool:
@@ -116,14 +110,20 @@ def _masks(audit: Audit, run: Finished, kind: str, seed: int, where: str, masks:
         expected = audit.attempt(where, lambda: _pruned(run, weights, old, wanted))
         if expected is not None:
             same_masks(audit, file, masks, expected, origin)
-    elif kind == "shuffle":
-        same_masks(audit, file, masks, shuffled_masks(ticket, run.recipe.seed, seed), "the ticket's shuffled with this seed")
-    elif kind == "random":
-        drawn = random_masks(ticket, prune, run.recipe.seed, seed)
-        same_masks(audit, file, masks, drawn, "what this seed draws")
+    elif kind in ("shuffle", "random"):
+        drawn = audit.attempt(where, lambda: _drawn(run, kind, seed, ticket))
+        if drawn is not None:
+            same_masks(audit, file, masks, drawn, f"the {kind} mask that this seed draws")
     else:
         same_masks(audit, file, masks, ticket, "the ticket's mask")
     return counted
+
+
+def _drawn(run: Finished, kind: str, seed: int, ticket: Masks) -> Masks:
+    """Draw the masks of a control again."""
+    if kind == "shuffle":
+        return shuffled_masks(ticket, run.recipe.seed, seed)
+    return random_masks(ticket, run.recipe.prune, run.recipe.seed, seed)
 
 
 def _pruned(run: Finished, weights: Arrays | None, masks: Masks, keep: int) -> Masks | None:
@@ -140,7 +140,7 @@ def _start(run: Finished, recipe: Recipe, kind: str, seed: int) -> Arrays | None
         return run.latest
     if kind == "reinit":
         return initial_values(recipe.network, recipe.seed + 1_000_003 * (seed + 1))
-    if kind in _SMALL_DENSE:
+    if kind in SMALL_DENSE:
         return initial_values(recipe.network, recipe.seed + seed)
     partial = kind == "partial-reset" or (recipe.prune.reset == "partial" and run.levels > 1)
     if not partial or kind == "dense" or run.start is None:

@@ -8,12 +8,14 @@ from typing import Literal
 import numpy as np
 
 from mirl.errors import MirlError
-from mirl.layers import Parameter, macs_per_pixel, parameter_count, parameters
+from mirl.layers import Parameter, attention_macs_per_pixel, macs_per_pixel, parameter_count, parameters
 from mirl.lottery.prune import Masks
 from mirl.recipe import NetworkConfig, Recipe, with_steps
 
 Budget = Literal["level", "total"]
-DRAWN = ("reinit", "shuffle", "random", "dense-small", "dense-macs")  # controls that begin from a draw, which a seed chooses
+SMALL_DENSE = ("dense-small", "dense-macs")  # controls that are another network
+UNTRAINED = ("reinit", *SMALL_DENSE)  # they begin from new initial values, and get the updates before a rewind point too
+DRAWN = (*UNTRAINED, "shuffle", "random")  # they begin from a draw, which a seed chooses
 EXPANSION_STEP, MIN_EXPANSION, MAX_EXPANSION = 0.05, 0.5, 16.0
 
 
@@ -36,16 +38,32 @@ def control_name(kind: str, seed: int, budget: Budget) -> str:
     return kind + ("-total" if budget == "total" else "") + (f"-seed{seed}" if seed else "")
 
 
+def control_recipe(run: Recipe, kind: str, budget: Budget, levels: int, masks: Masks) -> Recipe:
+    """Return the recipe of a control beside a run of `levels` levels whose ticket has these masks.
+
+    Raises what `small_dense` and `budgeted` do.
+    """
+    recipe = replace(run, network=small_dense(run.network, kind, masks)) if kind in SMALL_DENSE else run
+    return budgeted(recipe, kind, budget, levels)
+
+
 def small_dense(network: NetworkConfig, kind: str, masks: Masks) -> NetworkConfig:
     """Return the dense network that stands beside the ticket with these masks.
 
-    "dense-small" has at most as many parameters, "dense-macs" takes at most as many multiply-accumulates with weights for
-    each pixel. Raises MirlError when no network of this depth is so small.
+    "dense-small" has at most as many parameters, "dense-macs" takes at most as many multiply-accumulates for each pixel:
+    those with the weights that are kept, and those of attention, which has none to prune. Raises MirlError when no network
+    of this depth is so small.
     """
     if kind == "dense-macs":
         kept = sum(p.uses_per_pixel * _kept(p, masks) for p in parameters(network))
-        return narrower(network, kept, macs_per_pixel, "multiply-accumulates a pixel")
+        work = kept + attention_macs_per_pixel(network)
+        return narrower(network, work, all_macs_per_pixel, "multiply-accumulates a pixel")
     return narrower(network, sum(_kept(p, masks) for p in parameters(network)))
+
+
+def all_macs_per_pixel(network: NetworkConfig) -> float:
+    """Multiply-accumulates for each input pixel when nothing is pruned, attention included."""
+    return macs_per_pixel(network) + attention_macs_per_pixel(network)
 
 
 def narrower(

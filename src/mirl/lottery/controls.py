@@ -6,14 +6,14 @@ fine-tuning and learning-rate rewinding, Renda et al. 2020 (arXiv 2003.02389); p
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mirl.errors import MirlError
-from mirl.lottery.budget import DRAWN, Budget, budgeted, control_name, small_dense
+from mirl.lottery.budget import DRAWN, UNTRAINED, Budget, control_name, control_recipe, small_dense
 from mirl.lottery.prune import (
     Masks,
     deeper_count,
@@ -26,24 +26,22 @@ from mirl.lottery.prune import (
     shrink_masks,
     shuffled_masks,
 )
-from mirl.lottery.run import Arrays, RunFolder, load_arrays, load_masks
+from mirl.lottery.run import Arrays, RunFolder, describe_difference, load_arrays, load_masks
 from mirl.lottery.search import Progress, SearchResult, name_data, run_training
 from mirl.lottery.setting import make_setting, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Stopped
 from mirl.network.promptir import PromptIR, initialise
-from mirl.recipe import Recipe
+from mirl.recipe import Recipe, recipe_from_dict
 
 
 @dataclass(frozen=True)
 class Control:
     """Where one control training begins."""
 
-    recipe: Recipe
     start: Arrays
     masks: Masks
     constant_rate: bool = False
-    from_init: bool = False  # its start is untrained, so it gets the updates before the rewind point too
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,10 @@ class FinishedRun:
         """The ticket's masks."""
         return load_masks(self.folder.level(self.last_level).mask)
 
+    def control_recipe(self, kind: str, budget: Budget) -> Recipe:
+        """The recipe of a control of this run."""
+        return control_recipe(self.recipe, kind, budget, self.last_level + 1, self.masks())
+
     def weights(self, level: int) -> Arrays:
         """Trained weights of a level."""
         return load_arrays(self.folder.level(level).weights)[0]
@@ -80,17 +82,17 @@ def reinit(run: FinishedRun, seed: int) -> Control:
     """The ticket's masks on new initial values: does the structure alone win?"""
     network = PromptIR(run.recipe.network)
     initialise(network, torch.Generator().manual_seed(run.recipe.seed + 1_000_003 * (seed + 1)))
-    return Control(run.recipe, arrays_of(network), run.masks(), from_init=True)
+    return Control(arrays_of(network), run.masks())
 
 
 def shuffle(run: FinishedRun, seed: int) -> Control:
     """Each mask permuted inside its tensor: the densities of the layers stay, the places are random."""
-    return Control(run.recipe, run.start(), shuffled_masks(run.masks(), run.recipe.seed, seed))
+    return Control(run.start(), shuffled_masks(run.masks(), run.recipe.seed, seed))
 
 
 def random(run: FinishedRun, seed: int) -> Control:
     """As many weights as the ticket keeps, drawn uniformly from all prunable ones: neither places nor layer densities."""
-    return Control(run.recipe, run.start(), random_masks(run.masks(), run.recipe.prune, run.recipe.seed, seed))
+    return Control(run.start(), random_masks(run.masks(), run.recipe.prune, run.recipe.seed, seed))
 
 
 def oneshot(run: FinishedRun, seed: int) -> Control:
@@ -98,7 +100,7 @@ def oneshot(run: FinishedRun, seed: int) -> Control:
     prune, scales = run.recipe.prune, initial_scales(run.rewind_point(), run.recipe.network, run.recipe.prune)
     ranking = scores(run.weights(0), scales, run.recipe.network, prune)
     keep = plan_levels(run.recipe.network, prune)[-1]
-    return Control(run.recipe, run.start(0), shrink_masks(dense_masks(run.recipe.network, prune), ranking, keep, prune))
+    return Control(run.start(0), shrink_masks(dense_masks(run.recipe.network, prune), ranking, keep, prune))
 
 
 def deeper(run: FinishedRun, seed: int) -> Control:
@@ -106,17 +108,17 @@ def deeper(run: FinishedRun, seed: int) -> Control:
     network, prune = run.recipe.network, run.recipe.prune
     ranking = scores(run.weights(run.last_level), initial_scales(run.rewind_point(), network, prune), network, prune)
     keep = deeper_count(network, prune)
-    return Control(run.recipe, run.start(run.last_level), shrink_masks(run.masks(), ranking, keep, prune))
+    return Control(run.start(run.last_level), shrink_masks(run.masks(), ranking, keep, prune))
 
 
 def ticket(run: FinishedRun, seed: int) -> Control:
     """The ticket itself, from where it began; with the total budget, what more training makes of it."""
-    return Control(run.recipe, run.start(), run.masks())
+    return Control(run.start(), run.masks())
 
 
 def dense(run: FinishedRun, seed: int) -> Control:
     """The dense network from the rewind point; with the total budget, what the search's updates buy without pruning."""
-    return Control(run.recipe, run.rewind_point(), {})
+    return Control(run.rewind_point(), {})
 
 
 def dense_small(run: FinishedRun, seed: int) -> Control:
@@ -125,27 +127,29 @@ def dense_small(run: FinishedRun, seed: int) -> Control:
 
 
 def dense_macs(run: FinishedRun, seed: int) -> Control:
-    """A narrower dense network with at most the ticket's multiply-accumulates: does sparsity pay at equal work?"""
+    """A narrower dense network with at most the ticket's multiply-accumulates: does sparsity pay at equal work?
+
+    Attention, which nothing prunes, counts on both sides.
+    """
     return _small_dense(run, "dense-macs", seed)
 
 
 def _small_dense(run: FinishedRun, kind: str, seed: int) -> Control:
-    recipe = replace(run.recipe, network=small_dense(run.recipe.network, kind, run.masks()))
-    network = PromptIR(recipe.network)
-    initialise(network, torch.Generator().manual_seed(recipe.seed + seed))
-    return Control(recipe, arrays_of(network), {}, from_init=True)
+    network = PromptIR(small_dense(run.recipe.network, kind, run.masks()))
+    initialise(network, torch.Generator().manual_seed(run.recipe.seed + seed))
+    return Control(arrays_of(network), {})
 
 
 def finetune(run: FinishedRun, seed: int) -> Control:
     """The ticket's masks on the weights that were pruned, trained on at the schedule's last rate (Renda et al.)."""
     if not run.recipe.train.minimum_learning_rate:
         raise MirlError("this recipe's schedule ends at a rate of 0, with which finetune learns nothing; take lr-rewind")
-    return Control(run.recipe, run.weights(max(run.last_level - 1, 0)), run.masks(), constant_rate=True)
+    return Control(run.weights(max(run.last_level - 1, 0)), run.masks(), constant_rate=True)
 
 
 def lr_rewind(run: FinishedRun, seed: int) -> Control:
     """The ticket's masks on the weights that were pruned, with the whole schedule again: only the rate is rewound."""
-    return Control(run.recipe, run.weights(max(run.last_level - 1, 0)), run.masks())
+    return Control(run.weights(max(run.last_level - 1, 0)), run.masks())
 
 
 def partial_reset(run: FinishedRun, seed: int) -> Control:
@@ -154,7 +158,7 @@ def partial_reset(run: FinishedRun, seed: int) -> Control:
     MIR-L resets so at every round; here the rounds before are the search's own, and only the last rewind is partial.
     """
     trained = run.weights(max(run.last_level - 1, 0))
-    return Control(run.recipe, reset_partially(run.rewind_point(), trained, run.recipe.network), run.masks())
+    return Control(reset_partially(run.rewind_point(), trained, run.recipe.network), run.masks())
 
 
 CONTROLS: dict[str, Callable[[FinishedRun, int], Control]] = {
@@ -182,8 +186,8 @@ def control(
 
     `budget` "level" is the updates of one level; "total" those of the whole search, dense training included. `data`
     defaults to where the run's own lay; another place must hold the same files. `seed` chooses the draw of the controls that
-    begin from one (DRAWN). Raises MirlError for an unknown kind, a seed of another kind, a run that has not ended, or other
-    data than the run's.
+    begin from one (DRAWN). Raises MirlError for an unknown kind, a seed of another kind, a run that has not ended, other
+    data than the run's, or a control that is there and was trained with another recipe.
     """
     if kind not in CONTROLS:
         raise MirlError(f"unknown control {kind!r}; expected one of {', '.join(CONTROLS)}")
@@ -200,19 +204,22 @@ def control(
     if name_data(source)["fingerprint"] != stored["fingerprint"]:
         raise MirlError(f"{source} does not hold the data that {run} was trained on; a control takes the same; give --data")
     with finished.folder.lock():
-        begin = CONTROLS[kind](finished, seed)
-        recipe = budgeted(begin.recipe, kind, budget, finished.last_level + 1)
-        name = control_name(kind, seed, budget)
+        recipe, name = finished.control_recipe(kind, budget), control_name(kind, seed, budget)
         place = finished.folder.control(name)
         if place.done:
+            if difference := describe_difference(recipe_from_dict(place.record()["recipe"]), recipe):
+                raise MirlError(
+                    f"{place.path} was trained with another recipe ({difference}); move it away to train it anew"
+                )
             return SearchResult(place.path, True, 1, 0)
+        begin = CONTROLS[kind](finished, seed)
         log_dir = str(finished.folder.path / "tensorboard") if tensorboard else None
         progress.describe(f"control {name}")
         record: dict[str, Any] = {"kind": kind, "seed": seed, "budget": budget}
         with stop_switch(time_limit_seconds) as stop:
             setting = make_setting(recipe, source, device, stop, progress.update, log_dir=log_dir, skip_bad=skip_bad)
             try:
-                first_step = 0 if begin.from_init else recipe.rewind_step
+                first_step = 0 if kind in UNTRAINED else recipe.rewind_step
                 run_training(recipe, place, begin.start, begin.masks, setting, record, first_step=first_step,
                              constant_rate=begin.constant_rate)  # fmt: skip
             except Stopped as stopped:
