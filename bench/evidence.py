@@ -30,6 +30,7 @@ from mirl.engine.engine import open_backend, restore_pixels
 from mirl.errors import MirlError
 from mirl.evaluate.benchmark import evaluate
 from mirl.evaluate.crops import write_strips
+from mirl.evaluate.scores import FIGURES
 from mirl.evaluate.speed import machine
 from mirl.files import make_folder, sha256, write_bytes, write_json
 from mirl.lottery.budget import Budget, control_name
@@ -41,7 +42,6 @@ from mirl.ticket import describe_ticket, read_ticket
 from pilots import BASE, LESS_RAIN, PILOTS
 from ticket_times import measure_times
 
-FIGURES = ("parameters", "nonzero", "density", "density_macs", "macs_per_pixel", "bytes", "dense_bytes")
 MEASURED = ("denoise15", "denoise25", "denoise50", "derain", "dehaze", "web", "clean")
 Controls = tuple[tuple[str, int, Budget], ...]
 CONTROLS: Controls = (

@@ -1,4 +1,4 @@
-"""The pilots of the recipe small: short trainings, one choice changed at a time, judged on the validation images.
+"""The pilots of the recipe small: short trainings, a choice or two changed at a time, judged on the validation images.
 
 The dense ones choose network, optimizer and rate. The sparse ones prune a dense network to a tenth at once and train that
 again, each in another way of choosing what stays, of learning with it, or of where to begin. Their table is

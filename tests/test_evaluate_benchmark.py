@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import zlib
 from pathlib import Path
 
@@ -329,6 +330,11 @@ def test_noisy_pairs_are_said_to_be_left_out(data):
     (said,) = evaluate(lambda image: image, data, "standard", limit=1).skipped
     assert "denoise50: noise is added here to the clean photos of" in said
     assert not evaluate(lambda image: image, data, "standard", ["denoise25"], limit=1).skipped
+    for kind in ("denoise", "derain", "dehaze"):
+        shutil.rmtree(data / kind, ignore_errors=True)
+    for tasks in (None, ["denoise50"]):
+        with pytest.raises(MirlError, match=r"expected.*; .*denoise50: noise is added here to the clean photos of"):
+            evaluate(lambda image: image, data, "standard", tasks)
 
 
 @pytest.mark.parametrize(("protocol", "smallest"), [("paper", 16), ("standard", 11)])

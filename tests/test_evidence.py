@@ -16,9 +16,9 @@ from mirl.evaluate.crops import GAP, RANKS
 from mirl.evaluate.evidence import MARKS, write_results
 from mirl.evaluate.page import CROP
 from mirl.evaluate.runs import Level, Run, read_runs
-from mirl.evaluate.scores import COLUMNS, Scored, read_scores
+from mirl.evaluate.scores import COLUMNS, Scored, ratio, read_scores
 from mirl.evaluate.verdict import ASKED, paired, verdict
-from mirl.files import make_folder, write_json
+from mirl.files import make_folder, sha256, write_json
 from mirl.lottery.run import RunFolder
 from mirl.lottery.verify import verify
 from mirl.recipe import PruneConfig, Recipe, TrainConfig
@@ -144,6 +144,16 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
             name not in ("small", "less-rain")
         )
         assert ("weights were not kept" in part) == (name not in evidence.PACKED)
+        assert part.count("The recipe of `mirl search --recipe small` but for network.width 4, ") == 1
+        assert ("prune.score macs" in part) == (name == "small-macs")
+    (part,) = [part for part in text.split("\n## ") if part.startswith("small\n")]
+    file = best.ticket.relative_to(places.runs)
+    assert f"`cmp runs/packed/{file} src/mirl/tickets/small.mirl`" in part
+    shown = json.loads((places.results / "crops" / "small" / "sha256.json").read_text())["ticket"]
+    (place,) = [file.parent.name for file in (places.runs / "small").glob("**/*/ticket.mirl") if sha256(file) == shown]
+    assert f"dense level, {place}, clean; PSNR" in part
+    assert "| thin | lamp, over all layers, rates times d^-0.5, rewound to update 0 |" in text
+    assert "| first | adamw 0.0002, batch 2, width 4, blocks 1-1-1-1 |" in text
     ours, web = scores_of(places, "less-rain", 2), scores_of(places, "small-web", 2)
     assert "in as many updates: the ticket of small-web is at " in text
     assert " dB from that of less-rain (noise 15 " in text
@@ -309,6 +319,7 @@ def test_the_verdict_follows_from_the_scores():
     assert "one that loses is none whatever they say" in poor
     assert "web -1.00 (on which it was not trained)." in poor
     assert "Nothing is worse than left alone" in verdict(run, levels)
+    assert "It returns every picture as it came." in verdict(run, [levels[0], scored("level-01", 0.1, 20.0)])
     assert "By these runs it is a winning ticket" in verdict(run, [*levels, *weak])
     for kind in ASKED:
         short = verdict(run, [*levels, *(each for each in weak if each.place != kind)])
@@ -336,7 +347,7 @@ def test_the_verdict_follows_from_the_scores():
     assert "at once" not in verdict(run, levels)
     equal_work = replace(scored("dense-macs", 0.25, 29.5), time=0.06)
     timed = [levels[0], replace(levels[1], time=0.12), *weak, equal_work]
-    assert "(dense-macs, 25.0% of the parameters) is at -1.00 dB from it, in 0.50 of its time." in verdict(run, timed)
+    assert "(dense-macs, 25.0% of the parameters), is at -1.00 dB from it, in 0.50 of its time." in verdict(run, timed)
     assert "By these runs it is a winning ticket" in verdict(run, [*levels, *weak, scored("dense-macs", 0.09, 31.0)])
     assert "no measured ticket" in verdict(run, levels[:1])
 
@@ -393,9 +404,29 @@ def test_scores_of_other_test_sets_are_refused_and_times_of_another_ticket_left_
     assert all(each.time for each in read_scores(tmp_path, runs))
     write_json(scores[1], json.loads(scores[1].read_text()) | {"sha256": "of another ticket"})
     assert [each.time is None for each in read_scores(tmp_path, runs)] == [False, True]
+    for file in scores:  # none says of which ticket it is
+        write_json(file, {name: value for name, value in json.loads(file.read_text()).items() if name != "sha256"})
+    times = json.loads((tmp_path / "times" / "small.json").read_text())
+    for row in times["rows"]:
+        del row["sha256"]
+    write_json(tmp_path / "times" / "small.json", times)
+    assert not any(each.time for each in read_scores(tmp_path, runs))
     write_json(scores[1], json.loads(scores[1].read_text()) | {"tests": "others"})
-    with pytest.raises(MirlError, match=r"level-00-standard.json and .*level-01-standard.json are of different test sets"):
+    with pytest.raises(
+        MirlError, match=r"level-00-standard.json and .*level-01-standard.json do not name the same test sets"
+    ):
         read_scores(tmp_path, runs)
+    value = json.loads(scores[0].read_text())
+    del value["figures"]["macs_per_pixel"]
+    write_json(scores[0], value)
+    with pytest.raises(MirlError, match="does not say macs_per_pixel of the ticket"):
+        read_scores(tmp_path, runs)
+
+
+def test_ratios_have_two_digits_and_no_more():
+    assert [ratio(x) for x in (0.0271, 0.1, 0.996, 1.87, 9.04, 99.6, 150.4)] == [
+        "0.027", "0.10", "1.0", "1.9", "9.0", "100", "150",
+    ]  # fmt: skip
 
 
 def test_a_run_that_is_not_measured_yet_is_said_to_be_so(tmp_path: Path):

@@ -162,7 +162,11 @@ def evaluate(
     rules = protocol_named(protocol)
     if limit is not None and limit < 1:
         raise MirlError(f"--limit is a number of images for each set, at least 1, found {limit}")
-    jobs = _plan(Path(data), tasks, limit, skip_bad)
+    try:
+        jobs = _plan(Path(data), tasks, limit, skip_bad)
+    except MirlError as error:
+        noisy = _noisy_pairs(Path(data), set(tasks or ()), tasks)
+        raise MirlError("; ".join([str(error), *noisy])) from error
     total, done = sum(len(pairs) for _, _, pairs in jobs), 0
     scores: list[ImageScore] = []
     skipped = _noisy_pairs(Path(data), {task.name for task, _, _ in jobs}, tasks)

@@ -24,6 +24,7 @@ from mirl.evaluate.runs import Run, read_runs
 from mirl.evaluate.scores import COLUMNS, HEADS, Scored, read_scores, table
 from mirl.evaluate.verdict import differences, ends, ours, paired_mean, ships, tasks_of, verdict
 from mirl.files import make_folder, read_json, write_bytes
+from mirl.recipe import recipe_from_dict, to_dict
 
 MARKS = ("<!-- results: made by `mirl report --evidence`, do not edit -->", "<!-- end of results -->")
 
@@ -126,14 +127,18 @@ def _overview(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
 
 def _best_dense(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     """Say so where another dense network than its own is the one that a ticket in the package should be held against."""
-    dense = [each for each in scored if each.place == "level-00" or each.place == "dense-total"]
+    dense = [each for each in scored if each.place in ("level-00", "dense-total")]
+    updates = {(run.label, place): each.steps for run in runs for place, each in run.trainings.items()}
     best, lines = max(dense, key=lambda each: each.mean, default=None), []
     for run in runs:
         mine = ours(run, scored)
         if mine is not None and best is not None and ships(mine) and best.run != run.label:
-            text = f"The best dense network on this page, {best.place} of {best.run}, has {best.mean:.2f} dB in the mean; "
-            text += f"the ticket of {run.label} in the package is at {paired_mean(mine, best)} dB from it"
-            text += f" ({differences(mine, best)})."
+            text = f"The best dense network of full size on this page, {best.place} of {best.run}, has {best.mean:.2f} dB "
+            text += (
+                f"in the mean after {updates[best.run, best.place]:,} updates; the ticket of {run.label} in the package, "
+            )
+            text += f"after {updates[mine.run, mine.place]:,} and for {len(tasks_of(run))} tasks, is at "
+            text += f"{paired_mean(mine, best)} dB from it ({differences(mine, best)})."
             lines += [text, ""]
     return lines
 
@@ -164,11 +169,12 @@ def _other_seeds(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
     lines, told = [], set[str]()
     for run in runs:
         same = [other for other in runs if _without(other, "seed") == _without(run, "seed") and all(ends(other, scored))]
+        same = [other for other in same if other.last.number == same[0].last.number]
         if run.label in told or len(same) < 2:
             continue
         told |= {other.label for other in same}
         found = [{each.place: each for each in scored if each.run == other.label} for other in same]
-        last = f"level-{run.last.number:02d}"
+        last = f"level-{same[0].last.number:02d}"
         pairs = [(last, "level-00"), *((place, last) for place in found[0] if not place.startswith("level-"))]
         rows = []
         for one, other in pairs:
@@ -184,8 +190,8 @@ def _other_seeds(runs: Sequence[Run], scored: Sequence[Scored]) -> list[str]:
 
 
 def _without(run: Run, field: str) -> dict[str, Any]:
-    """The recipe of a run but for one field."""
-    return {name: value for name, value in run.recipe.items() if name != field}
+    """The recipe of a run, what it does not name as usual, but for one field."""
+    return {name: value for name, value in to_dict(recipe_from_dict(run.recipe)).items() if name != field}
 
 
 def _pilots_part(file: Path) -> list[str]:
@@ -202,12 +208,9 @@ def _pilots_part(file: Path) -> list[str]:
     names = dict(zip(COLUMNS, HEADS, strict=True))
     head = ["pilot", "how", "parameters", "density", "updates", "s an update", "mean dB", *(names[task] for task in tasks)]
     shares = " or ".join(dict.fromkeys(shares_of(row["recipe"]) for row in found))
-    what = "The choices behind the recipe, each in a short training (`bench/pilots.py`), the sparse ones of the dense "
+    what = "The choices behind the recipe, each in a short training (`bench/pilots.py`); the sparse ones prune the dense "
     what += f"network with Muon at 4e-3. Share of each task: {shares}. PSNR on validation images, mean over all tasks; one "
-    what += (
-        "seed; seconds on a machine that had other work too; differences of some 0.1 dB, and haze, are within what another "
-    )
-    what += "seed gives. Highest mean: "
+    what += "seed, so that small differences say little; seconds on a machine that had other work too. Highest mean: "
     kinds = ("dense", [r for r in found if r["density"] == 1]), ("sparse", [r for r in found if r["density"] < 1])
     best = [f"{max(mine, key=lambda r: r['mean_psnr'])['pilot']} of the {kind}" for kind, mine in kinds if mine]
     return ["## Pilots", "", f"{what}{', '.join(best)}.", "", *table(head, rows)]

@@ -41,7 +41,7 @@ def run_part(folder: Path, run: Run, scored: Sequence[Scored], files: dict[str, 
     if run.last.number and (svg := plot_layers(run)):
         files[f"{run.label}-layers.svg"] = svg
         lines += [f"![Density of every layer](FILES/{run.label}-layers.svg)", ""]
-    return [*lines, *_cost_part(run), *_crops_part(folder / "crops" / run.label, page)]
+    return [*lines, *_cost_part(run), *_crops_part(folder / "crops" / run.label, scored, page)]
 
 
 def scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
@@ -62,12 +62,12 @@ def scores_table(run: Run, scored: Sequence[Scored]) -> list[str]:
         "PSNR in dB on the test sets, protocol `standard`, blind: CBSD68 with noise (rounded and clipped to 8 bits, so "
         "not to be compared with papers that do not clip), Rain100L, SOTS and HSTS (haze; so few that single images weigh "
         "much); `web`: Kodak24 rescaled and coded as JPEG or WebP; `clean`: Kodak24 as it is against what comes out (the "
-        "higher, the less a picture without fault is changed). Density: share of all parameters that are not zero (a kept "
-        "weight may have become so by rounding); MACs: multiply-accumulates with weights as a share of the dense "
-        "network's. kB: the `.mirl` file, half precision, as scored. Time through the sparse engine, CPU time of one "
-        "thread on a photograph of 384x512: in ms, to be compared within this table alone, and as a ratio to CDnCNN-B, "
-        "another project's denoiser (668,000 parameters, PyTorch), taken in turns. What is empty was not measured, or "
-        "says nothing of that line.",
+        "higher, the less a picture without fault is changed; an equal one counts as 100). Density: share of all "
+        "parameters that are not zero (a kept weight may have become so by rounding); MACs: multiply-accumulates with "
+        "weights as a share of the dense network's. kB: the `.mirl` file, half precision, as scored. Time through the "
+        "sparse engine, CPU time of one thread on a photograph of 384x512: in ms, to be compared within this table alone, "
+        "and as a ratio to CDnCNN-B, another project's denoiser (668,000 parameters, PyTorch), taken in turns. What is "
+        "empty was not measured, or says nothing of that line.",
         "",
         *table(["ticket", "density", "MACs", "kB", "ms", "time", *HEADS], rows),
     ]
@@ -99,8 +99,10 @@ def _training(folder: Path, run: Run) -> str:
         then = f" ({start:,} + {len(run.levels)} x {train['steps'] - start:,} in all)"
     usual, own = (dict(flatten(json.loads(json.dumps(each)))) for each in map(to_dict, (small(), recipe_from_dict(recipe))))
     other = [name for name in {**usual, **own} if usual.get(name) != own.get(name)]
-    fields = dict.fromkeys("tasks" if name.startswith("tasks") else name for name in other)
-    but = f" but for {', '.join(fields)}" if other else ""
+    fields = dict.fromkeys(
+        "tasks" if name.startswith("tasks") else f"{name} {own.get(name)}" for name in other if name not in ("name", "seed")
+    )
+    but = f" but for {', '.join(fields)}" if fields else ""
     return (
         f"The recipe of `mirl search --recipe small`{but}; seed {run.seed}. {run.dense.total:,} parameters (width "
         f"{network['width']}, blocks "
@@ -229,15 +231,17 @@ def _cost_part(run: Run) -> list[str]:
     return [text, "", *table(["training", "density", "updates", "minutes"], rows)]
 
 
-def _crops_part(folder: Path, page: Path) -> list[str]:
+def _crops_part(folder: Path, scored: Sequence[Scored], page: Path) -> list[str]:
     """The crops of a run, where they were made, under what they show."""
     if not (folder / "crops.json").exists():
         return []
-    where = os.path.relpath(folder, page.parent)
+    where, count = os.path.relpath(folder, page.parent), len(held_out_photos())
+    shown = read_json(folder / "sha256.json", "the tickets of crops", dict)["ticket"]
+    place = next((each.place for each in scored if each.sha256 == shown), "the ticket")
     lines = [
         "Crops, 1:1, of the package's held-out photographs (free, few, never trained on), degraded by us: degraded, dense "
-        "level, ticket, clean; PSNR of the centre of 512 pixels. Best, median and worst by what the ticket gains over the "
-        f"degraded photograph, of {len(held_out_photos())}. Pictures of the test sets may not be shown.",
+        f"level, {place}, clean; PSNR of the centre of 512 pixels. By what {place} gains over the degraded photograph: "
+        f"best, median (number {count // 2 + 1}) and worst of {count}. Pictures of the test sets may not be shown.",
         "",
     ]
     strips: list[dict[str, Any]] = read_json(folder / "crops.json", "the list of crops", list)

@@ -83,7 +83,13 @@ class Run:
     @property
     def places(self) -> list[str]:
         """Names of the folders of all trainings, in order."""
-        return [*(f"level-{level.number:02d}" for level in self.levels), *(each.name for each in self.controls)]
+        return list(self.trainings)
+
+    @property
+    def trainings(self) -> dict[str, Level]:
+        """All trainings by the name of their folder, in order."""
+        levels = {f"level-{level.number:02d}": level for level in self.levels}
+        return levels | {each.name: each for each in self.controls}
 
     @property
     def complete(self) -> bool:

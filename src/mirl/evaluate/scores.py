@@ -21,6 +21,7 @@ COLUMNS = {  # task -> its sets; the images of all are one mean
     "web": ("Kodak24",),
     "clean": ("Kodak24",),
 }
+FIGURES = ("parameters", "nonzero", "density", "density_macs", "macs_per_pixel", "bytes", "dense_bytes")  # of a ticket
 NOISE = ("denoise15", "denoise25", "denoise50")
 NOT_IN_MEAN = ("web", "clean")  # the last of COLUMNS
 HEADS = ("noise 15", "noise 25", "noise 50", "rain", "haze", "web", "clean")
@@ -62,14 +63,14 @@ def read_scores(folder: Path, runs: Sequence[Run]) -> list[Scored]:
     versions of the test sets, and for damaged files.
     """
     scored: list[Scored] = []
-    times: dict[tuple[str, str, str], tuple[float, float]] = {}
+    times: dict[tuple[str, str, str | None], tuple[float, float]] = {}
     tested: dict[str, Path] = {}
     totals = {run.label: run.dense.total for run in runs}
     known = {f"{run.label}-{place}" for run in runs for place in run.places}
     for name in totals:
         if (file := folder / "times" / f"{name}.json").exists():
             rows = read_json(file, "the times of a run", dict)["rows"]
-            times |= {(name, row["place"], row.get("sha256", "")): (row["ratio"], row["median_ms"]) for row in rows}
+            times |= {(name, row["place"], row.get("sha256")): (row["ratio"], row["median_ms"]) for row in rows}
     for file in sorted((folder / "scores").glob("*-standard.json")):
         label = file.name.removesuffix("-standard.json")
         value = read_json(file, "the scores of a ticket", dict)
@@ -79,13 +80,16 @@ def read_scores(folder: Path, runs: Sequence[Run]) -> list[Scored]:
             raise MirlError(f"{file} is of a training that has no records; expected one of {', '.join(sorted(known))}")
         tested.setdefault(value.get("tests", ""), file)
         if len(tested) > 1:
-            raise MirlError(f"{' and '.join(map(str, tested.values()))} are of different test sets; measure all on the same")
+            files = " and ".join(map(str, tested.values()))
+            raise MirlError(f"{files} do not name the same test sets; measure all on the same with `make evidence`")
         images = tuple(csv.DictReader(io.StringIO(file.with_suffix(".csv").read_text())))
         keys = ("psnr", "input_psnr", "ssim")
         psnr, of_input, ssim = ({c: _column(value["rows"], c, key) for c in COLUMNS} for key in keys)
+        if missing := [name for name in FIGURES if name not in value["figures"]]:
+            raise MirlError(f"{file} does not say {', '.join(missing)} of the ticket; measure it again with `make evidence`")
         density = value["figures"]["nonzero"] / totals[run]
         sha256 = value.get("sha256", "")
-        time, milliseconds = times.get((run, place, sha256), (None, None))
+        time, milliseconds = times.get((run, place, sha256 or "unknown"), (None, None))
         scored.append(
             Scored(run, place, density, value["figures"], psnr, of_input, images, time, milliseconds, sha256, ssim)
         )
@@ -93,8 +97,8 @@ def read_scores(folder: Path, runs: Sequence[Run]) -> list[Scored]:
 
 
 def ratio(value: float) -> str:
-    """Return a ratio with two significant digits."""
-    return f"{value:#.2g}".rstrip(".")
+    """Return a ratio with two significant digits, or as an integer."""
+    return f"{value:.0f}" if value >= 10 else f"{value:#.2g}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

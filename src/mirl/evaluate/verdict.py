@@ -95,10 +95,7 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     text += f"network: {gain} dB**"
     text += f" mean PSNR over noise, rain and haze of the test sets ({differences(last, dense)})."
     text += _harm(run, last) + _against_controls(run, scored, last, word) + _equal_work(scored, last) + _longer(run, scored)
-    return (
-        text
-        + " ± is the standard error over the test images; the run is one seed: it says nothing about the spread over seeds."
-    )
+    return text + " ± is the standard error over the test images; it says nothing about the spread over seeds."
 
 
 def _pairs(one: Scored, other: Scored, task: str, sets: Sequence[str]) -> list[tuple[float, float]]:
@@ -128,6 +125,8 @@ def _harm(run: Run, last: Scored) -> str:
         for head, c in zip(HEADS, COLUMNS, strict=True)
         if c != "clean" and last.psnr[c] < last.input_psnr[c]
     ]
+    if all(math.isclose(last.psnr[c], last.input_psnr[c], abs_tol=0.005) for c in COLUMNS if c != "clean"):
+        return " It returns every picture as it came."
     return f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
 
 
@@ -162,7 +161,7 @@ def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: st
 
 
 def _equal_work(scored: Sequence[Scored], last: Scored) -> str:
-    """Say how a small dense network stands that multiplies as often as the ticket, with the time that each takes."""
+    """Say how a small dense network stands that multiplies as often as the ticket, and what time that each takes."""
     other = next((each for each in scored if each.place == "dense-macs"), None)
     if other is None:
         return ""
@@ -170,8 +169,8 @@ def _equal_work(scored: Sequence[Scored], last: Scored) -> str:
     if other.time and last.time:
         times = f", in {other.time / last.time:.2f} of its time"
     return (
-        f" A dense network of as many multiply-accumulates (dense-macs, {other.density:.1%} of the parameters) is at "
-        f"{paired_mean(other, last)} dB from it{times}."
+        f" A dense network of as many multiply-accumulates, attention included (dense-macs, {other.density:.1%} of the "
+        f"parameters), is at {paired_mean(other, last)} dB from it{times}."
     )
 
 
