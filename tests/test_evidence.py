@@ -28,6 +28,7 @@ sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
 import evidence
 import evidence_files
+import evidence_measure
 import ticket_times
 
 
@@ -42,7 +43,7 @@ def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(evidence, "BASE", "first")
     monkeypatch.setattr(evidence, "WITH_LESS_RAIN", replace(mini_recipe, seed=4))
     monkeypatch.setattr(evidence, "BY_MAGNITUDE", replace(mini_recipe, seed=5))
-    monkeypatch.setattr(evidence, "ROUNDS", 1)
+    monkeypatch.setattr(evidence_measure, "ROUNDS", 1)
     monkeypatch.setattr(ticket_times, "HEIGHT", 48)
     tests = tmp_path / "tests"
     for kind, suffix in (("derain", "rainy"), ("dehaze", "hazy")):
@@ -84,7 +85,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     names = {path.name for path in (places.results / "scores").glob("*.json")}
     assert {"small-level-00-standard.json", "small-reinit-standard.json"} <= names
     scores = json.loads((places.results / "scores" / "small-level-00-standard.json").read_text())
-    assert {row["task"] for row in scores["rows"]} == set(evidence.MEASURED)
+    assert {row["task"] for row in scores["rows"]} == set(evidence_measure.MEASURED)
     assert scores["figures"]["density"] == 1.0
     pilots = json.loads((places.results / "pilots.json").read_text())["rows"]
     assert [(row["pilot"], row["steps"], row["density"] > 0.5) for row in pilots] == [
@@ -116,11 +117,11 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     page = tmp_path / "page.md"
     run = RunFolder(places.runs / "small")
     for psnr in (0.0, 99.0):
-        record = evidence.longer(run).record()
+        record = evidence_measure.longer(run).record()
         for scores in record["validation"].values():
             scores["psnr"] = psnr
-        write_json(evidence.longer(run).path / "control.json", record)
-        best = evidence.best_ticket(run)
+        write_json(evidence_measure.longer(run).path / "control.json", record)
+        best = evidence_measure.best_ticket(run)
         assert best.path.name == ("ticket-total" if psnr else "level-02")
     monkeypatch.setattr("mirl.ticket.SHIPPED", best.path / "package")
     make_folder(best.path / "package")
@@ -192,9 +193,9 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
     for task, cost in product(("denoise25", "derain", "dehaze"), ("time", "size")):
         assert "ours, small" in (tmp_path / "page-files" / f"peers-{task}-{cost}.svg").read_text()
     strips = json.loads((places.results / "crops" / "small" / "crops.json").read_text())
-    assert {(strip["task"], strip["rank"]) for strip in strips} == set(product(evidence.PICTURED, RANKS))
+    assert {(strip["task"], strip["rank"]) for strip in strips} == set(product(evidence_measure.PICTURED, RANKS))
     gains = {(strip["task"], strip["rank"]): strip["ticket"] - strip["degraded"] for strip in strips}
-    for task in evidence.PICTURED:
+    for task in evidence_measure.PICTURED:
         assert gains[task, "best"] >= gains[task, "median"] >= gains[task, "worst"]
     with Image.open(places.results / "crops" / "small" / strips[0]["file"]) as picture:
         assert picture.size == (4 * CROP + 3 * GAP, CROP)
@@ -281,7 +282,7 @@ def test_the_published_runs_pass_their_audit_and_are_those_of_the_shipped_ticket
     for audit in audits.values():
         assert audit.ok, audit.problems
     for shipped in SHIPPED.glob("*.mirl"):
-        assert shipped.read_bytes() == evidence.best_ticket(runs[shipped.stem]).ticket.read_bytes()
+        assert shipped.read_bytes() == evidence_measure.best_ticket(runs[shipped.stem]).ticket.read_bytes()
     for name, audit in audits.items():
         controls = {path.parent.name for path in published.glob(f"runs/{name}/controls/*/control.json")}
         assert {control["control"] for control in audit.controls} == controls
