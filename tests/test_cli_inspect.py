@@ -89,6 +89,7 @@ def test_the_shipped_ticket_is_told_in_its_own_words(capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "│ ticket " in out
     assert "None" not in out
+    assert "ok: counts and zeros; what it began from" in out
     assert main(["inspect", "small"]) == 0
     out = capsys.readouterr().out
     assert "rewound to update 1000, trained to 17000" in out

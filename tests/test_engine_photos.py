@@ -258,6 +258,13 @@ def test_a_bad_photo_is_reported_and_the_others_go_on(album, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.PNG", "b.png"]
 
 
+def test_an_output_named_as_a_format_that_is_not_written_is_no_folder(album, tmp_path):
+    for name in ("out.gif", "out.HEIC"):
+        refuse([album / "a.PNG"], tmp_path / name, "named as a format that is not written here; expected one of .jpg")
+    (tmp_path / "holiday.raf").mkdir()
+    assert plan([album / "a.PNG"], tmp_path / "holiday.raf")[0].target.parent.name == "holiday.raf"
+
+
 def test_a_folder_made_for_photos_that_all_failed_is_taken_away_again(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no photo")
     (tmp_path / "there").mkdir()

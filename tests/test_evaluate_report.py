@@ -248,7 +248,7 @@ def test_the_verdict_is_computed_from_the_numbers(tmp_path, shift, words):
     assert f"The ticket keeps 9.71 % of all parameters and {words} mean PSNR over 2 tasks" in text
     assert f"to {shift + 0.02:+.2f} (derain)" in text
     assert "One run: nothing is known yet about the spread between seeds." in text
-    assert "The strongest of 1 controls, reinit, is at -1.25 dB from the ticket." in text
+    assert "The strongest of 1 controls of at most its size, reinit, is at -1.25 dB from the ticket." in text
     assert "not finished" not in text
 
 

@@ -332,7 +332,7 @@ def test_the_verdict_follows_from_the_scores():
     lost = verdict(run, [levels[0], scored("level-01", 0.1, 29.5), *weak])
     assert "It beats them, yet is not shown to match its dense network: by these runs it is no winning ticket" in lost
     warm = verdict(run, [*levels, *weak, scored("partial-reset-seed1", 0.1, 31.0)])
-    assert "a winning ticket. Begun from values that stay trained: partial-reset-seed1 at +0.50 dB from it." in warm
+    assert "a winning ticket.\n- Begun from values that stay trained: partial-reset-seed1 at +0.50 dB from it." in warm
     partial = dict(run.recipe_file["recipe"], prune={"reset": "partial"})
     assert "It was not rewound whole" in verdict(replace(run, recipe_file={"recipe": partial}), [*levels, *weak])
     longer = [*levels, *weak, scored("dense-total", 1.0, 31.0)]

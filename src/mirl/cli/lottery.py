@@ -98,6 +98,9 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
     if not audit.ok:
         more = f" (and {len(audit.problems) - 8} more; see --json)" if len(audit.problems) > 8 else ""
         raise MirlError(f"{target} fails the audit: " + "; ".join(audit.problems[:8]) + more)
+    if found.is_file():
+        print("ok: counts and zeros; what it began from, and how it was pruned, only the run folder can show")
+        return
     print("ok" if audit.finished else "ok so far: the search has not ended")
 
 

@@ -93,6 +93,8 @@ def plan(inputs: Sequence[Path], output: Path, recursive: bool = False, format: 
 
 def _file_jobs(inputs: Sequence[Path], output: Path, recursive: bool, format: str | None) -> list[Job]:
     named = output.suffix.lower() in SUFFIXES and not output.is_dir()
+    if output.suffix.lower() in OTHER_PICTURES and not output.is_dir():
+        raise MirlError(f"{output} is named as a format that is not written here; expected one of {', '.join(SUFFIXES)}")
     if output.exists() and not output.is_dir() and not named:
         raise MirlError(f"{output} is a file without an image suffix; expected a folder or a name such as out.png")
     jobs: list[Job] = []

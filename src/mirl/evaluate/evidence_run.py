@@ -131,6 +131,10 @@ def _named(each: Scored) -> str:
     return f"**{each.place}, in the package**" if ships(each) else each.place
 
 
+def _updates(run: Run, each: Scored) -> str:
+    return f"{run.trainings[each.place].steps:,} updates"
+
+
 def _images(scored: Scored, column: str) -> list[dict[str, str]]:
     """The images behind a column."""
     mine = [i for i in scored.images if i["task"] == column]
@@ -158,7 +162,10 @@ def _sets_part(run: Run, scored: Sequence[Scored]) -> list[str]:
                 cells[0] = "" if column == "clean" else cells[0]
                 rows.append([head, name, str(gain.images), *cells, str(gain), f"{gain.better} of {gain.images}"])
     heads = ["task", "set", "images", "input", "level-00", ticket.place, "difference", "better on"]
-    text = f"{_named(ticket)} beside the dense level, set by set; mean difference of the same images, ± its standard error:"
+    beside = f"{_named(ticket)} beside the dense level"
+    if not ticket.place.startswith("level-"):
+        beside += f" (trained for {_updates(run, ticket)}, the dense level for {_updates(run, dense)})"
+    text = f"{beside}, set by set; mean difference of the same images, ± its standard error:"
     return [text, "", *table(heads, rows)] if rows else []
 
 
@@ -175,7 +182,7 @@ def _worst_part(run: Run, scored: Sequence[Scored]) -> list[str]:
         named = ", ".join(f"{image} {gain:+.2f}" for gain, image in gains[:WORST])
         rows.append([head, str(len(gains)), str(harmed), f"{median:+.2f}", f"{gains[-1][0]:+.2f}" if gains else "", named])
     heads = ["task", "images", "harmed", "median gain dB", "best", "worst images"]
-    return [f"Gain of {_named(last)} over the input, image by image:", "", *table(heads, rows)]
+    return [f"Gain of {_named(last)} over the input, image by image (harmed: below 0):", "", *table(heads, rows)]
 
 
 def _curves_part(run: Run, files: dict[str, str]) -> list[str]:
@@ -201,7 +208,9 @@ def _curves_part(run: Run, files: dict[str, str]) -> list[str]:
     return [
         f"![PSNR on validation images against updates](FILES/{run.label}-validation.svg)",
         "",
-        "Where training was still improving: what its last stretch gained on the validation images, in dB.",
+        "Where training was still improving: what its last stretch gained on the validation images, in dB; updates counted "
+        "from the initial values. The rate falls to nearly 0 there, so a small gain does not say that more updates would "
+        "bring none: `dense-total` and `ticket-total`, where they are, show what they bring.",
         "",
         *table(["training", "updates", *(TASK_HEADS.get(task, task) for task in run.tasks)], rows),
     ]

@@ -82,11 +82,14 @@ def verdict(runs: Sequence[Run], tasks: Sequence[str]) -> str:
     behind: dict[str, list[float]] = {}
     for run in runs:
         for control in run.controls:
+            if control.density > run.last.density * 1.001 or "-total" in control.name:
+                continue  # larger, or trained longer: it says nothing about a ticket
             difference = control.mean_psnr(tasks) - run.last.mean_psnr(tasks)
             behind.setdefault(control.name, []).append(difference)
     if behind:
         kind, best_gain = max(((k, statistics.fmean(d)) for k, d in behind.items()), key=lambda each: each[1])
-        text += f" The strongest of {len(behind)} controls, {kind}, is at {best_gain:+.2f} dB from the {what}."
+        text += f" The strongest of {len(behind)} controls of at most its size, {kind}, is at {best_gain:+.2f} dB from "
+        text += f"the {what}."
     return text
 
 

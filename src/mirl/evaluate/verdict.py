@@ -81,7 +81,10 @@ def paired_mean(one: Scored, other: Scored) -> Difference:
 
 
 def verdict(run: Run, scored: Sequence[Scored]) -> str:
-    """Say in plain words how the last measured level compares with its dense network and its controls on the test sets."""
+    """Say in plain words how the last measured level compares with its dense network and its controls on the test sets.
+
+    Markdown: a paragraph, then one line of a list for each other thing to be said.
+    """
     dense, last = ends(run, scored)
     if dense is None or last is None or run.last.number == 0:
         return "The run has no measured ticket yet."
@@ -94,8 +97,14 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
     text = f"**Trained alike, the ticket {last.place} keeps {last.density:.2%} of all parameters and {word} its dense "
     text += f"network: {gain} dB**"
     text += f" mean PSNR over noise, rain and haze of the test sets ({differences(last, dense)})."
-    text += _harm(run, last) + _against_controls(run, scored, last, word) + _equal_work(scored, last) + _longer(run, scored)
-    return text + " ± is the standard error over the test images; it says nothing about the spread over seeds."
+    said = [
+        _harm(run, last),
+        *_against_controls(run, scored, last, word),
+        _equal_work(scored, last),
+        _longer(run, scored),
+        "± is the standard error over the test images; it says nothing about the spread over seeds.",
+    ]
+    return "\n".join([text, "", *(f"- {line.strip()}" for line in said if line)])
 
 
 def _pairs(one: Scored, other: Scored, task: str, sets: Sequence[str]) -> list[tuple[float, float]]:
@@ -130,8 +139,8 @@ def _harm(run: Run, last: Scored) -> str:
     return f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
 
 
-def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: str) -> str:
-    """Say how every control stands to the ticket, and whether that makes it a winning one."""
+def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: str) -> list[str]:
+    """Say how every control stands to the ticket, and whether that makes it a winning one; then of those that stay warm."""
     controls = [each for each in scored if not each.place.startswith(ASIDE) and "-total" not in each.place]
     equal = [each for each in controls if each.density <= last.density * 1.001]
     warm = [each for each in equal if each.place.startswith(WARM)]
@@ -154,10 +163,10 @@ def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: st
         text += " It beats them, yet is not shown to match its dense network: by these runs it is no winning ticket."
     else:
         text += " By these runs it is not shown to be a winning ticket."
-    if warm:
-        text += " Begun from values that stay trained: "
-        text += ", ".join(f"{each.place} at {paired_mean(each, last)} dB" for each in warm) + " from it."
-    return text
+    if not warm:
+        return [text]
+    told = ", ".join(f"{each.place} at {paired_mean(each, last)} dB" for each in warm)
+    return [text, f"Begun from values that stay trained: {told} from it."]
 
 
 def _equal_work(scored: Sequence[Scored], last: Scored) -> str:
@@ -188,4 +197,9 @@ def _longer(run: Run, scored: Sequence[Scored]) -> str:
     text = f" Trained longer, for the {sum(each.steps for each in run.levels):,} updates of all levels at once, "
     text += " and ".join(f"{name}{which} is at {paired_mean(each, level)} dB" for name, each, which in named)
     told = "; ".join(f"{name}: {differences(each, level)}" for name, each, _ in named)
-    return text + f" from {level.place} ({told})."
+    text += f" from {level.place} ({told})."
+    if len(named) > 1:
+        ticket, dense = longer["ticket"], longer["dense"]
+        text += f" So trained, the ticket is at {paired_mean(ticket, dense)} dB from the dense network"
+        text += f" ({differences(ticket, dense)})."
+    return text
