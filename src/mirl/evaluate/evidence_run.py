@@ -247,10 +247,12 @@ def _crops_part(folder: Path, scored: Sequence[Scored], page: Path) -> list[str]
     where, count = os.path.relpath(folder, page.parent), len(held_out_photos())
     shown = read_json(folder / "sha256.json", "the tickets of crops", dict)["ticket"]
     place = next((each.place for each in scored if each.sha256 == shown), "the ticket")
+    longer = " (trained for longer)" if place.endswith("-total") else ""
     lines = [
         "Crops, 1:1, of the package's held-out photographs (free, few, never trained on), degraded by us: degraded, dense "
-        f"level, {place}, clean; PSNR of the centre of 512 pixels. By what {place} gains over the degraded photograph: "
-        f"best, median (number {count // 2 + 1}) and worst of {count}. Pictures of the test sets may not be shown.",
+        f"level, {place}{longer}, clean; PSNR of the centre of 512 pixels. By what {place} gains over the degraded "
+        f"photograph: best, median (number {count // 2 + 1}) and worst of {count}. Pictures of the test sets may not be "
+        "shown.",
         "",
     ]
     strips: list[dict[str, Any]] = read_json(folder / "crops.json", "the list of crops", list)
