@@ -375,8 +375,8 @@ def test_bad_restores_are_one_line(ticket: Path, photo: Path, tmp_path: Path, ca
     assert "never overwritten" in fails(capsys, "restore", photo, "-o", photo, *base)
     assert "no ticket 'nothing'" in fails(capsys, "restore", photo, "-o", tmp_path / "o", "--ticket", "nothing")
     assert "not a ticket" in fails(capsys, "restore", photo, "-o", tmp_path / "o", "--ticket", photo)
-    assert "--strength" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--strength", "2")
-    assert "--tile" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--tile", "3")
+    assert "strength must lie" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--strength", "2")
+    assert "tile must be 0" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--tile", "3")
     assert "--threads" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--threads", "0")
     assert "--quality" in fails(capsys, "restore", photo, "-o", tmp_path / "o", *base, "--quality", "0")
     assert "--format" in fails(capsys, "restore", photo, "-o", tmp_path / "o.png", *base, "--format", "jpeg")
@@ -428,7 +428,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(ticket: Path, photo: Path, t
     assert result.returncode == 1
     assert "cannot write" in result.stderr
     assert "Traceback" not in result.stderr
-    assert list((tmp_path / "o").iterdir()) == []
+    assert not (tmp_path / "o").exists(), "neither a part nor the folder made for it"
 
 
 def test_a_full_disk_during_a_search_is_one_line_and_the_search_goes_on_later(tmp_path: Path):
@@ -582,7 +582,7 @@ def test_data_list_check_and_synth(tests: Path, tmp_path: Path, capsys: pytest.C
     assert run("data", "synth", clean, "-o", tmp_path / "b", "--task", "web", "--count", 3, "--seed", 1) == 0
     pictures = [sorted((tmp_path / n / "web" / "CLEAN" / "input").iterdir())[0].read_bytes() for n in "ab"]
     assert pictures[0] != pictures[1]
-    assert "exists already" in fails(capsys, "data", "synth", clean, "-o", tmp_path / "a", "--task", "web")
+    assert "3 more exist already" in fails(capsys, "data", "synth", clean, "-o", tmp_path / "a", "--task", "web")
     assert "is not a folder" in fails(capsys, "data", "synth", tmp_path / "none", "-o", tmp_path / "c", "--task", "web")
     (clean / "broken.png").write_bytes(b"no image")
     try:

@@ -300,7 +300,7 @@ def test_synthesised_pairs_depend_on_name_and_seed_alone(tmp_path, clean_folder)
 def test_synthesis_never_overwrites(tmp_path, clean_folder):
     synthesise(clean_folder, tmp_path / "out", "web", count=2)
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.png")}
-    with pytest.raises(MirlError, match=r"p0_web\.png and 3 more exists already"):
+    with pytest.raises(MirlError, match=r"p0_web\.png and 3 more exist already"):
         synthesise(clean_folder, tmp_path / "out", "web", count=3, seed=1)
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*.png")} == before
 
