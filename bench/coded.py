@@ -6,7 +6,6 @@ The package's held-out photographs, centre of 512 pixels, spoiled as a task says
 """
 
 import argparse
-import io
 import statistics
 import zlib
 from pathlib import Path
@@ -16,30 +15,29 @@ from PIL import Image
 
 from mirl.data.bundled import held_out_photos
 from mirl.degrade.tasks import task_named
+from mirl.degrade.web import code_jpeg
 from mirl.engine.engine import open_backend, restore_pixels
+from mirl.evaluate.crops import SIDE
 from mirl.evaluate.metrics import psnr
 from mirl.files import sha256, write_json
 from mirl.image import cut_centre, quantise, read_pixels
 from mirl.ticket import read_ticket, shipped
 
-SIDE = 512
 TASKS = ("denoise25", "derain", "dehaze")
-CODINGS: dict[str, dict[str, int] | None] = {  # Pillow's options of JPEG; subsampling 0: 4:4:4, 2: 4:2:0
+CODINGS: dict[str, tuple[int, bool] | None] = {  # quality of JPEG, and whether it keeps the full resolution of colour
     "as it is": None,
-    "JPEG 95, 4:4:4": {"quality": 95, "subsampling": 0},
-    "JPEG 95, 4:2:0": {"quality": 95, "subsampling": 2},
-    "JPEG 80, 4:2:0": {"quality": 80, "subsampling": 2},
+    "JPEG 95, 4:4:4": (95, True),
+    "JPEG 95, 4:2:0": (95, False),
+    "JPEG 80, 4:2:0": (80, False),
 }
 
 
-def coded(image: np.ndarray, options: dict[str, int] | None) -> np.ndarray:
+def coded(image: np.ndarray, coding: tuple[int, bool] | None) -> np.ndarray:
     """Return what a reader sees of an image (h, w, 3) in [0, 1] after it was coded; None leaves it as it is."""
-    if options is None:
+    if coding is None:
         return image
-    file = io.BytesIO()
-    Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(file, "JPEG", **options)
-    with Image.open(file) as opened:
-        return np.asarray(opened.convert("RGB"), np.float32) / np.float32(255)
+    picture = code_jpeg(Image.fromarray(np.rint(image * 255).astype(np.uint8)), *coding)
+    return np.asarray(picture, np.float32) / np.float32(255)
 
 
 def measure() -> list[dict[str, object]]:
@@ -52,8 +50,8 @@ def measure() -> list[dict[str, object]]:
             name: task_named(task).degrade(clean, np.random.default_rng(zlib.crc32(f"{task}/{name}".encode())))
             for name, clean in photos.items()
         }
-        for coding, options in CODINGS.items():
-            inputs = {name: coded(quantise(image), options) for name, image in spoiled.items()}
+        for coding, choice in CODINGS.items():
+            inputs = {name: coded(quantise(image), choice) for name, image in spoiled.items()}
             row: dict[str, object] = {"task": task, "coding": coding}
             row["input"] = statistics.fmean(psnr(inputs[name], clean) for name, clean in photos.items())
             for ticket, backend in backends.items():
