@@ -104,7 +104,7 @@ def verdict(run: Run, scored: Sequence[Scored]) -> str:
         _longer(run, scored),
         "± is the standard error over the test images; it says nothing about the spread over seeds.",
     ]
-    return "\n".join([text, "", *(f"- {line.strip()}" for line in said if line)])
+    return "\n".join([text, "", *(f"- {line}" for line in said if line)])
 
 
 def _pairs(one: Scored, other: Scored, task: str, sets: Sequence[str]) -> list[tuple[float, float]]:
@@ -135,8 +135,8 @@ def _harm(run: Run, last: Scored) -> str:
         if c != "clean" and last.psnr[c] < last.input_psnr[c]
     ]
     if all(math.isclose(last.psnr[c], last.input_psnr[c], abs_tol=0.005) for c in COLUMNS if c != "clean"):
-        return " It returns every picture as it came."
-    return f" Worse than left alone: {', '.join(worse)}." if worse else " Nothing is worse than left alone."
+        return "It returns every picture as it came."
+    return f"Worse than left alone: {', '.join(worse)}." if worse else "Nothing is worse than left alone."
 
 
 def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: str) -> list[str]:
@@ -151,18 +151,19 @@ def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: st
         leads = {each.place: paired_mean(each, last) for each in sorted(cold, key=lambda each: -each.mean)}
         beaten = all(lead.mean < -max(MATCH_DB, 2 * lead.error) for lead in leads.values())
         told = ", ".join(f"{place} at {lead}" for place, lead in leads.items())
-        text += f" Controls of at most its size, strongest first, in dB from it: {told}."
+        text += f"Controls of at most its size, strongest first, in dB from it: {told}."
+    text += " " if text else ""
     if missing:
         open_end = "one that loses is none whatever they say" if word == "loses to" else "so nothing says whether it is one"
-        text += f" Not measured of what a winning ticket must beat: {', '.join(missing)}; {open_end}."
+        text += f"Not measured of what a winning ticket must beat: {', '.join(missing)}; {open_end}."
     elif run.recipe["prune"].get("reset", "full") != "full":
-        text += " It was not rewound whole: it is no ticket in the sense of the lottery."
+        text += "It was not rewound whole: it is no ticket in the sense of the lottery."
     elif beaten and word in ("matches", "beats"):
-        text += " By these runs it is a winning ticket."
+        text += "By these runs it is a winning ticket."
     elif beaten:
-        text += " It beats them, yet is not shown to match its dense network: by these runs it is no winning ticket."
+        text += "It beats them, yet is not shown to match its dense network: by these runs it is no winning ticket."
     else:
-        text += " By these runs it is not shown to be a winning ticket."
+        text += "By these runs it is not shown to be a winning ticket."
     if not warm:
         return [text]
     told = ", ".join(f"{each.place} at {paired_mean(each, last)} dB" for each in warm)
@@ -170,7 +171,7 @@ def _against_controls(run: Run, scored: Sequence[Scored], last: Scored, word: st
 
 
 def _equal_work(scored: Sequence[Scored], last: Scored) -> str:
-    """Say how a small dense network stands that multiplies as often as the ticket, and what time that each takes."""
+    """Say how a small dense network stands that multiplies as often as the ticket, and in what share of its time."""
     other = next((each for each in scored if each.place == "dense-macs"), None)
     if other is None:
         return ""
@@ -178,7 +179,7 @@ def _equal_work(scored: Sequence[Scored], last: Scored) -> str:
     if other.time and last.time:
         times = f", in {other.time / last.time:.2f} of its time"
     return (
-        f" A dense network of as many multiply-accumulates, attention included (dense-macs, {other.density:.1%} of the "
+        f"A dense network of as many multiply-accumulates, attention included (dense-macs, {other.density:.1%} of the "
         f"parameters), is at {paired_mean(other, last)} dB from it{times}."
     )
 
@@ -194,7 +195,7 @@ def _longer(run: Run, scored: Sequence[Scored]) -> str:
     ]
     if not named or level is None:
         return ""
-    text = f" Trained longer, for the {sum(each.steps for each in run.levels):,} updates of all levels at once, "
+    text = f"Trained longer, for the {sum(each.steps for each in run.levels):,} updates of all levels at once, "
     text += " and ".join(f"{name}{which} is at {paired_mean(each, level)} dB" for name, each, which in named)
     told = "; ".join(f"{name}: {differences(each, level)}" for name, each, _ in named)
     text += f" from {level.place} ({told})."
