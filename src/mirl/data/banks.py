@@ -10,7 +10,7 @@ from mirl.data.chain import CHAINS, MARGIN, PLAIN_MAKERS, Bank, Chain, ChainSour
 from mirl.data.fields import HazeMaker, Maker
 from mirl.data.rain_bank import PhotographedRain
 from mirl.data.store import ImageStore
-from mirl.degrade import graphics, tone
+from mirl.degrade import graphics
 from mirl.errors import MirlError
 
 SHRUNK = (0.5, 0.7)
@@ -88,6 +88,8 @@ class Banks:
     def _tone(self) -> Iterable[np.ndarray]:
         for photo, rng in self._each(14):
             small = shrink(photo, rng.uniform(*SHRUNK), Image.Resampling.BOX)
+            from mirl.degrade import tone
+
             negative = tone.tone_negative(small.astype(np.float32) / 255, rng)
             yield np.rint(negative.clip(0, 1) * 255).astype(np.uint8)
 

@@ -56,7 +56,10 @@ CHAINS: Mapping[str, Chain] = {
         {"shrunk": 0.95, "graphics": 0.05}, "camera", Coding(0.4, (60, 99), full_chroma=0.2, twice=0.1), faded=0.15
     ),
     "coded": Chain(
-        {"photos": 0.2, "shrunk": 0.7, "graphics": 0.1}, "white", Coding(1.0, (50, 98), full_chroma=0.3, twice=0.2), faded=0.15
+        {"photos": 0.2, "shrunk": 0.7, "graphics": 0.1},
+        "white",
+        Coding(1.0, (50, 98), full_chroma=0.3, twice=0.2),
+        faded=0.15,
     ),
     "rain": Chain({"photos": 0.8, "shrunk": 0.2}, "rain", Coding(0.25, (60, 98))),
     "haze": Chain({"photos": 1.0}, "haze", Coding(0.4, (75, 98)), grey=0.04),

@@ -55,7 +55,9 @@ class Coding:
         if (again := own.uniform("twice") < self.twice).any():
             rows, columns = (int(own.integers(axis, BLOCK - 1)[0]) + 1 for axis in ("rows", "columns"))
             shifted = coded.roll((rows, columns), (-2, -1))
-            second = jpeg(shifted, self._quality(own.apart("second"), images.device), chroma).roll((-rows, -columns), (-2, -1))
+            second = jpeg(shifted, self._quality(own.apart("second"), images.device), chroma).roll(
+                (-rows, -columns), (-2, -1)
+            )
             coded = torch.where(torch.from_numpy(again).to(images.device)[:, None, None, None], second, coded)
         result = images.clone()
         result[places] = coded.permute(0, 2, 3, 1)

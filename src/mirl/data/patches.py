@@ -85,9 +85,7 @@ def load_training_data(
                 synthesised[task.name] = banks.source(CHAINS[task.name])
         elif task.name not in synthesised and photos is not None:
             synthesised[task.name] = _synthesised(task, photos, maps, patch, seed, budget)
-    sources = tuple(
-        (synthesised.get(task.name), None if task.name in CHAINS else real.get(task.kind)) for task in tasks
-    )
+    sources = tuple((synthesised.get(task.name), None if task.name in CHAINS else real.get(task.kind)) for task in tasks)
     for task, pair in zip(tasks, sources, strict=True):
         if pair == (None, None):
             raise MirlError(

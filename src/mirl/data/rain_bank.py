@@ -9,11 +9,11 @@ from PIL import Image
 
 from mirl.data.draws import Draws
 from mirl.data.fields import RAIN_LAYER_SIDE, RAIN_LAYERS, Crops, column
+from mirl.data.pairs import LAYERS
 from mirl.data.store import ImageStore
 from mirl.degrade import rain
 from mirl.errors import MirlError
 
-LAYERS = Path("derain/layers")
 STRENGTH = (0.6, 1.4)
 
 
