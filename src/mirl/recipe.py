@@ -63,9 +63,9 @@ class TrainConfig:
 
     The optimizer "muon" takes the matrices from AdamW (see `mirl.lottery.muon`): more learned by each update. With `epochs`
     the rate moves as in MIR-L's code: so many times, constant in between, and 0 in the first epoch of the warm-up; 0 moves
-    it with every update. `loss` is the paper's "l1" or "log-mse", the logarithm of each sample's mean square, in which a gain
-    of a decibel counts alike on faint and on strong degradations; `block_loss` adds so much of the L1 of means over blocks of
-    16 pixels, the tone (see `mirl.lottery.loss`). `real_share` of a task's patches come from its real pairs where the data hold
+    it with every update. `loss` is the paper's "l1" or "log-mse", the logarithm of each sample's mean square, in which a
+    decibel counts alike on faint and on strong degradations; `block_loss` adds so much of the L1 of means over blocks of 16
+    pixels, the tone (see `mirl.lottery.loss`). `real_share` of a task's patches come from its real pairs where the data hold
     any, the others are made. A `clip_norm` of 0 does not clip.
     """
 
