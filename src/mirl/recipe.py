@@ -19,6 +19,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 Optimizer = Literal["adamw", "muon"]
 Prunable = Literal["kind", "name"]
 Reset = Literal["full", "partial"]
+Loss = Literal["l1", "log-mse"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class TrainConfig:
 
     The optimizer "muon" takes the matrices from AdamW (see `mirl.lottery.muon`): more learned by each update. With `epochs`
     the rate moves as in MIR-L's code: so many times, constant in between, and 0 in the first epoch of the warm-up; 0 moves
-    it with every update. `real_share` of a task's patches come from its real pairs where the data hold any, the others are
+    it with every update. `loss` is the paper's "l1" or "log-mse", the logarithm of each sample's mean square, in which a gain of
+    a decibel counts alike on faint and on strong degradations; `block_loss` adds so much of the L1 of means over blocks of 16
+    pixels, the tone (see `mirl.lottery.loss`). `real_share` of a task's patches come from its real pairs where the data hold any, the others are
     made. A `clip_norm` of 0 does not clip.
     """
 
@@ -83,6 +86,8 @@ class TrainConfig:
     validate_every: int = 0
     epochs: int = 0
     real_share: float = 0.5
+    loss: Loss = "l1"
+    block_loss: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject values no training can run with, naming the field. Raises MirlError."""
@@ -103,6 +108,10 @@ class TrainConfig:
             raise MirlError(f"warmup_steps must lie between 0 and steps, found {self.warmup_steps} of {self.steps}")
         if not self.clip_norm >= 0:
             raise MirlError(f"--clip-norm must be at least 0, which clips nothing, found {self.clip_norm}")
+        if self.loss not in ("l1", "log-mse") or not 0 <= self.block_loss < 1e3:
+            raise MirlError(
+                f"expected loss l1 or log-mse and a block_loss of at least 0, found {self.loss!r}, {self.block_loss}"
+            )
         if self.epochs < 0 or not 0 <= self.real_share <= 1:
             raise MirlError(
                 f"expected epochs of at least 0 and a real_share in [0, 1], found {self.epochs} and {self.real_share}"
