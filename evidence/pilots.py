@@ -42,7 +42,7 @@ MIX = (
     TaskShare("denoise15", 0.04), TaskShare("denoise25", 0.04), TaskShare("denoise50", 0.04), TaskShare("gaussian", 0.08),
     TaskShare("camera", 0.14), TaskShare("coded", 0.08), TaskShare("derain", 0.10), TaskShare("rain", 0.10),
     TaskShare("dehaze", 0.11), TaskShare("haze", 0.11), TaskShare("jpeg", 0.07), TaskShare("rescaled", 0.03),
-    TaskShare("clean", 0.06),
+    TaskShare("clean", 0.05), TaskShare("tone", 0.04),
 )  # fmt: skip
 WINDOW, OVERLAP, SIDE = 128, 16, 256
 
