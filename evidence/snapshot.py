@@ -23,6 +23,7 @@ from report import HOUR, Row, rows
 from standing import standing
 
 LIMIT = 8_000_000  # bytes of all files together: each snapshot stays in git's history for ever
+ROOM = 10_000  # bytes for README.md and snapshot.json
 HOURS = 3.0
 PRECISIONS = (MANTISSA, 8, 6, 5, 4)  # bits of mantissa
 HEAD = """# Where the trainings are
@@ -51,7 +52,7 @@ def write(jobs: tuple[Job, ...], places: Places, folder: Path, force: bool = Fal
     if not sources:
         raise QueueError(f"nothing in {places.runs} has begun; there is nothing to write")
     log = "".join(json.dumps(line) + "\n" for line in without_old_beats(ledger.read(places.log))).encode()
-    bits, parcels = packed_into(sources, limit - len(log) - 10_000)
+    bits, parcels = packed_into(sources, limit - len(log) - ROOM)
     frozen, machine, now = places.frozen(), this_machine(), datetime.now(UTC)
     story: dict[str, Any] = {
         "time": ledger.now(), "commit": frozen.commit if frozen else "", "machine": asdict(machine), "mantissa_bits": bits,

@@ -21,8 +21,9 @@ import ledger
 from freeze import Frozen
 from halves import packed, rounded, unpacked
 from jobs import Job, QueueError
+from parcel import collect, pack
 from places import Places, load, save
-from snapshot import PRECISIONS, restore, write
+from snapshot import PRECISIONS, ROOM, restore, write
 from standing import standing
 
 MINI = Job("mini", "mirl search", 100)
@@ -134,7 +135,7 @@ def test_a_machine_that_is_further_keeps_what_it_has_and_one_that_is_not_moves_i
     write((MINI,), places, tmp_path / "snapshots", force=True)
     assert restore((MINI,), places, tmp_path / "snapshots") == []
     assert restore((MINI,), there, tmp_path / "snapshots") == ["mini"]
-    assert standing(MINI, there.runs).saved == 2
+    assert standing(MINI, there.runs).saved == 3
     assert len(list(there.runs.glob(".mini-*"))) == 1
     assert restore((MINI,), there, tmp_path / "nowhere") == []
 
@@ -163,16 +164,18 @@ def test_a_snapshot_says_what_it_holds_replaces_the_last_and_comes_every_three_h
 def test_a_snapshot_keeps_to_its_size_with_fewer_bits_or_is_refused(places: Places, tmp_path: Path, recipe: Recipe):
     advance(recipe, places.runs / "mini", 0.0)
     folder = tmp_path / "snapshots"
-    sizes = {}
-    for limit in (8_000_000, 60_000, 50_000):
-        write((MINI,), places, folder, force=True, limit=limit)
-        sizes[limit] = sum(file.stat().st_size for file in folder.iterdir())
-        assert sizes[limit] <= limit
-        if limit == 8_000_000:
-            assert load(folder / "snapshot.json")["mantissa_bits"] == 10
+    write((MINI,), places, folder)
+    beside = sum(file.stat().st_size for file in folder.iterdir() if file.suffix != ".xz")
+    source = collect(MINI, places.runs)
+    sizes = [len(pack(source, bits)) for bits in PRECISIONS]
+    assert sizes == sorted(sizes, reverse=True)
+    for bits, size in zip(PRECISIONS, sizes, strict=True):
+        write((MINI,), places, folder, force=True, limit=size + ROOM + beside)
+        assert load(folder / "snapshot.json")["mantissa_bits"] == bits
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= size + ROOM + beside
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    with pytest.raises(QueueError, match=r"takes mini 0\.0 MB at 4 bits of mantissa; expected"):
-        write((MINI,), places, folder, force=True, limit=12_000)
+    with pytest.raises(QueueError, match=r"takes mini 0\.\d MB at 4 bits of mantissa; expected"):
+        write((MINI,), places, folder, force=True, limit=sizes[-1])
     assert before == {file.name: file.read_bytes() for file in folder.iterdir()}, "the last one stays"
 
 
