@@ -42,7 +42,7 @@ MIX = (
     TaskShare("denoise15", 0.04), TaskShare("denoise25", 0.04), TaskShare("denoise50", 0.04), TaskShare("gaussian", 0.08),
     TaskShare("camera", 0.14), TaskShare("coded", 0.08), TaskShare("derain", 0.10), TaskShare("rain", 0.10),
     TaskShare("dehaze", 0.11), TaskShare("haze", 0.11), TaskShare("jpeg", 0.07), TaskShare("rescaled", 0.03),
-    TaskShare("clean", 0.06),
+    TaskShare("clean", 0.05), TaskShare("tone", 0.04),
 )  # fmt: skip
 WINDOW, OVERLAP, SIDE = 128, 16, 256
 
@@ -87,7 +87,9 @@ def dense(name: str, train: TrainConfig = TRAIN, **network: object) -> Recipe:
 
 PILOTS = {
     "tune-log": Pilot("patches of 64", tuned("tune-log"), "small"),
-    "tune-log-128": Pilot("patches of 128, as many pixels", tuned("tune-log-128", replace(TUNE, patch=128, batch=2)), "small"),
+    "tune-log-128": Pilot(
+        "patches of 128, as many pixels", tuned("tune-log-128", replace(TUNE, patch=128, batch=2)), "small"
+    ),
     "tune-l1": Pilot("L1 and block means", tuned("tune-l1", replace(TUNE, loss="l1")), "small"),
     "tune-haze2": Pilot("haze counts twice", tuned("tune-haze2", replace(TUNE, patch=128, batch=2), hazy(2.0)), "small"),
     "dense-16": Pilot("1.6 million parameters", dense("dense-16")),

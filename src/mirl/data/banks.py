@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mirl.data.chain import CHAINS, MARGIN, PLAIN_MAKERS, Bank, Chain, ChainSource, FieldName
+from mirl.data.chain import MARGIN, PLAIN_MAKERS, Bank, Chain, ChainSource, FieldName
 from mirl.data.fields import HazeMaker, Maker
 from mirl.data.rain_bank import PhotographedRain
 from mirl.data.store import ImageStore
-from mirl.degrade import graphics
+from mirl.degrade import graphics, tone
 from mirl.errors import MirlError
 
 SHRUNK = (0.5, 0.7)
@@ -88,8 +88,6 @@ class Banks:
     def _tone(self) -> Iterable[np.ndarray]:
         for photo, rng in self._each(14):
             small = shrink(photo, rng.uniform(*SHRUNK), Image.Resampling.BOX)
-            from mirl.degrade import tone
-
             negative = tone.tone_negative(small.astype(np.float32) / 255, rng)
             yield np.rint(negative.clip(0, 1) * 255).astype(np.uint8)
 
@@ -98,8 +96,3 @@ def shrink(picture: np.ndarray, factor: float, method: Image.Resampling) -> np.n
     """Scale uint8 (h, w, 3) by `factor`; BOX means over areas, fractions of pixels included."""
     height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
     return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((width, height), method))
-
-
-def uses_chains(tasks: Iterable[str]) -> bool:
-    """Whether any of the tasks is made by a chain."""
-    return any(task in CHAINS for task in tasks)

@@ -1,7 +1,7 @@
 """Degradations as they happen, one after the other: a photograph, perhaps grey or faded, something that spoils it, a coding.
 
-Each task of CHAINS is one `Chain`: which pictures, which maker, which coding. Patches are cut larger than asked, degraded, and
-cut again, so that the coding's 8x8 grid and a sensor's pattern lie at any phase.
+Each task of CHAINS is one `Chain`: which pictures, which maker, which coding. Patches are cut larger than asked, degraded,
+and cut again, so that the coding's 8x8 grid and a sensor's pattern lie at any phase.
 """
 
 import math
@@ -34,8 +34,8 @@ _SYMMETRIES: Mapping[FieldName, int] = {"rain": 4}  # rain falls: never turned b
 class Chain:
     """One task's way from clean to degraded. Shares are probabilities of a sample.
 
-    `banks` says how often each kind of picture is taken. `grey` makes clean and degraded grey; `faded` lowers the contrast of the
-    clean picture to 0.5 to 1 towards any grey, so that low contrast alone is no sign of haze.
+    `banks` says how often each kind of picture is taken. `grey` makes clean and degraded grey; `faded` lowers the contrast
+    of the clean picture to 0.5 to 1 towards any grey, so that low contrast alone is no sign of haze.
     """
 
     banks: Mapping[Bank, float]

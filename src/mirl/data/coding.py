@@ -1,4 +1,4 @@
-"""JPEG coding in tensors, on the device of training: baseline JPEG (ITU-T T.81) with its standard tables, as libjpeg codes it.
+"""JPEG coding in tensors, on the device of training: baseline JPEG (ITU-T T.81), standard tables, as libjpeg codes it.
 
 Everything but the entropy coding, which loses nothing: RGB to YCbCr (JFIF), 2x2 means of the chroma, 8x8 DCT, rounding by
 the quality's tables (T.81 annex K), and back with bilinear chroma ("fancy upsampling"). Within a level or two of Pillow's
@@ -98,7 +98,7 @@ def jpeg(images: Tensor, quality: Tensor, full_chroma: Tensor) -> Tensor:
 
 
 def _quantised(planes: Tensor, table: Tensor) -> Tensor:
-    """Round the DCT of each 8x8 block of (n, c, h, w) to multiples of its sample's table (n, 8, 8), and transform back to integers."""
+    """Round the DCT of 8x8 blocks of (n, c, h, w) to multiples of each sample's table (n, 8, 8); back to integers."""
     n, c, h, w = planes.shape
     basis = _basis().to(planes.device)
     blocks = planes.reshape(n, c, h // BLOCK, BLOCK, w // BLOCK, BLOCK).permute(0, 1, 2, 4, 3, 5)

@@ -14,7 +14,7 @@ import torch
 
 from mirl.data import bundled
 from mirl.data.banks import Banks
-from mirl.data.chain import CHAINS
+from mirl.data.chain import CHAINS, MARGIN
 from mirl.data.fields import HazeMaker, NoiseMaker, RainMaker, degraded_images
 from mirl.data.pairs import Pair
 from mirl.data.split import HeldOutContent, Split, read_bytes, split_folder
@@ -67,10 +67,10 @@ def load_training_data(
     tasks = [task_named(share.task) for share in shares]
     split = split_folder(root, skip_bad)
     held_out = HeldOutContent(split, skip_bad)
-    budget = _Budget(memory_limit_bytes, patch, device)
+    chains = [CHAINS[task.name] for task in tasks if task.name in CHAINS]
+    budget = _Budget(memory_limit_bytes, patch + MARGIN if chains else patch, device)
     maps: list[Path | None] = []
     photos = budget.store(_load_photos(split, held_out, skip_bad, maps))
-    chains = [CHAINS[task.name] for task in tasks if task.name in CHAINS]
     banks = Banks(photos, maps, root, patch, seed, budget.store) if chains and photos else None
     real: dict[str, Source] = {}
     synthesised: dict[str, Patches] = {}

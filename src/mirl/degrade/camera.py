@@ -1,8 +1,9 @@
 """Noise as cameras leave it: shot and read noise in linear light, white balance, demosaicking, smoothing, gamma.
 
-The Poisson-Gaussian model of a sensor (Foi et al., TIP 2008): variance = shot * gain * x + (read * gain)^2 for a linear value x
-after a channel's white-balance gain. Bilinear interpolation of a Bayer pattern, and what smoothing a camera adds, correlate
-neighbours: that is what white Gaussian noise lacks. Array-agnostic, see `mirl.degrade.rounding`; nothing is rounded here.
+The Poisson-Gaussian model of a sensor (Foi et al., TIP 2008): variance = shot * gain * x + (read * gain)^2 for a linear
+value x after a channel's white-balance gain. Bilinear interpolation of a Bayer pattern, and what smoothing a camera adds,
+correlate neighbours: that is what white Gaussian noise lacks. Array-agnostic, see `mirl.degrade.rounding`; nothing is
+rounded here.
 """
 
 import math

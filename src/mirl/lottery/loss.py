@@ -1,8 +1,8 @@
 """What a training makes small.
 
 L1 is the paper's (arXiv 2510.14463). It is large where much can be won, so a network trained by it spends itself on strong
-noise and haze and treats faint degradations alike: false haze, and wax where there was little noise. The logarithm of the mean
-square counts decibels. Beside either, L1 of the means over blocks watches tone, which pixels alone hardly feel.
+noise and haze and treats faint degradations alike: false haze, and wax where there was little noise. The logarithm of the
+mean square counts decibels. Beside either, L1 of the means over blocks watches tone, which pixels alone hardly feel.
 """
 
 import torch
