@@ -89,7 +89,7 @@ def search(
         reset: full puts every tensor back to the rewind point; partial, as MIR-L's code, leaves prompts and temperatures.
         rate_exponent: A tensor of density d learns at d^-exponent times the rate; 0 to 1.
         rewind_step: Rewind to the weights after so many updates instead of the initial ones.
-        tasks: Tasks to train, of denoise15 denoise25 denoise50 derain dehaze web; all but web when left out.
+        tasks: Tasks to train (`mirl data tasks` lists them); those of the recipe when left out.
         seed: Seed of initial values and data.
         steps: Updates of each level; the warm-up keeps its share.
         batch: Patches an update.
