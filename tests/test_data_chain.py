@@ -73,6 +73,24 @@ def test_a_batch_depends_on_seed_and_step_alone(stream: PatchStream) -> None:
     assert not torch.equal(first.clean, other.clean)
 
 
+def test_smaller_patches_early_in_a_training_come_from_the_same_stream(stream: PatchStream) -> None:
+    early = stream.batch(0, 12, patch=16)
+    assert early.clean.shape == (12, 3, 16, 16)
+    assert torch.equal(early.clean, stream.batch(0, 12, patch=16).clean)
+    assert torch.equal(stream.batch(0, 12, patch=PATCH).clean, stream.batch(0, 12).clean)
+
+
+def test_correlated_noise_is_correlated_and_white_noise_is_not(stream: PatchStream) -> None:
+    def correlation(name: str) -> float:
+        degraded, clean = patches(stream, name, 96)
+        noise = (degraded - clean)[((clean > 0.3) & (clean < 0.7)).flatten(1).float().mean(dim=1) > 0.5]
+        noise = noise - noise.mean(dim=(1, 2, 3), keepdim=True)
+        return float((noise[..., 1:] * noise[..., :-1]).mean() / noise.square().mean())
+
+    assert correlation("correlated") > 0.3
+    assert abs(correlation("gaussian")) < 0.15
+
+
 def test_banks_hold_what_their_names_say(stream: PatchStream) -> None:
     sources = dict(zip(CHAINS, (synthesised for synthesised, _ in stream.sources), strict=True))
     photos = sources["haze"].stores["photos"]  # type: ignore[union-attr]

@@ -66,7 +66,8 @@ class TrainConfig:
     it with every update. `loss` is the paper's "l1" or "log-mse", the logarithm of each sample's mean square, in which a
     decibel counts alike on faint and on strong degradations; `block_loss` adds so much of the L1 of means over blocks of 16
     pixels, the tone (see `mirl.lottery.loss`). `real_share` of a task's patches come from its real pairs where the data hold
-    any, the others are made. A `clip_norm` of 0 does not clip.
+    any, the others are made. A `clip_norm` of 0 does not clip. The first `early_share` of the updates see smaller patches of
+    `early_patch` pixels, as many more of them as make up the area.
     """
 
     steps: int
@@ -88,6 +89,8 @@ class TrainConfig:
     real_share: float = 0.5
     loss: Loss = "l1"
     block_loss: float = 0.0
+    early_patch: int = 0
+    early_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject values no training can run with, naming the field. Raises MirlError."""
@@ -112,10 +115,25 @@ class TrainConfig:
             raise MirlError(
                 f"expected loss l1 or log-mse and a block_loss of at least 0, found {self.loss!r}, {self.block_loss}"
             )
+        if not 0 <= self.early_share < 1 or bool(self.early_share) != bool(self.early_patch):
+            raise MirlError(
+                "early_patch and early_share go together, the share in [0, 1), found "
+                f"{self.early_patch} and {self.early_share}"
+            )
+        if self.early_patch and (self.early_patch % 8 or self.early_patch < 8 or self.patch % self.early_patch):
+            raise MirlError(
+                f"early_patch must be a multiple of 8 that divides patch, found {self.early_patch}, {self.patch}"
+            )
         if self.epochs < 0 or not 0 <= self.real_share <= 1:
             raise MirlError(
                 f"expected epochs of at least 0 and a real_share in [0, 1], found {self.epochs} and {self.real_share}"
             )
+
+    def batch_at(self, step: int) -> tuple[int, int]:
+        """Return how many patches update `step` (0-based) takes, and their side in pixels."""
+        if step < self.early_share * self.steps:
+            return self.batch * (self.patch // self.early_patch) ** 2, self.early_patch
+        return self.batch, self.patch
 
 
 @dataclass(frozen=True)
