@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from jobs import Job
 from mirl.lottery.prune import plan_levels
 from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder
+from mirl.lottery.schedule import level_updates
 from mirl.recipe import Recipe
 
 UNIT = 64  # side in pixels of the patches that are counted
@@ -69,11 +70,14 @@ def trainings(job: Job, run: RunFolder, recipe: Recipe, per_update: float) -> li
     if job.control:
         place = run.control(job.control)
         return [Training(place, job.control, 0, round(job.patches / per_update), place.done)]
-    levels = range(len(plan_levels(recipe.network, recipe.prune)))
-    rewind, steps = recipe.rewind_step, recipe.train.steps
-    before = Training(TrainingFolder(run.path / BEFORE), "to the rewind point", 0, rewind, run.started)
-    found = [Training(run.level(n), f"level {n} of {levels[-1]}", rewind, steps, run.level(n).done) for n in levels]
-    return [before, *found] if rewind else found
+    levels, found = len(plan_levels(recipe.network, recipe.prune)), []
+    if rewind := recipe.rewind_step:
+        found.append(Training(TrainingFolder(run.path / BEFORE), "to the rewind point", 0, rewind, run.started))
+    for level in range(levels):
+        first, last = level_updates(recipe, level, levels)
+        place = run.level(level)
+        found.append(Training(place, f"level {level} of {levels - 1}", first, last, place.done))
+    return found
 
 
 def checkpoint_step(folder: TrainingFolder) -> int:

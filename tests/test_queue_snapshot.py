@@ -113,6 +113,21 @@ def test_another_machine_goes_on_from_a_snapshot_to_the_end(
     assert len([line for line in lines if line["event"] == "beat"]) == 1
 
 
+def test_gradual_pruning_goes_on_from_a_snapshot_in_the_middle_of_its_ramp(
+    places: Places, tmp_path: Path, mini_recipe: Recipe
+):
+    prune = replace(mini_recipe.prune, reset="none", ramp=0.5)
+    recipe = replace(mini_recipe, train=replace(mini_recipe.train, steps=8), prune=prune)
+    run = places.runs / "mini"
+    for seconds, levels in ((None, 2), (0.0, None)):
+        assert not advance(recipe, run, seconds, levels)
+    there = elsewhere(places, tmp_path, MINI)
+    at = standing(MINI, there.runs)
+    assert (at.training, at.saved, at.all_updates) == ("level 2 of 2", 8 + 4 + 1, 8 + 8)
+    assert advance(recipe, there.runs / "mini")
+    assert standing(MINI, there.runs).saved == 16
+
+
 def test_a_control_and_the_finished_run_that_it_needs_go_on_elsewhere(places: Places, tmp_path: Path, recipe: Recipe):
     assert advance(recipe, places.runs / "mini")
     ledger.append(places.log, "end", job="mini", stint="1", core_seconds=7300, wall_seconds=9000, patches=0, reason="done")
