@@ -180,7 +180,9 @@ def test_the_lock_refuses_a_second_queue_and_that_of_a_killed_one_is_nothing(pla
 
 
 def test_a_real_search_is_resumed_and_its_figures_are_those_of_its_run_folder(places: Places):
-    quick = "mirl search --recipe tiny --steps 20 --batch 24 --patch 16 --keep 0.5 --fraction 0.9 --out {run}"
+    quick = (
+        "mirl search --recipe tiny --tasks denoise25 --steps 20 --batch 24 --patch 16 --keep 0.5 --fraction 0.9 --out {run}"
+    )
     job = Job("search", quick + " --checkpoint-seconds 0", 60)
     checkpoint = places.runs / "search" / "level-00" / "checkpoint.safetensors"
     thread = meanwhile(checkpoint.exists, lambda: os.kill(os.getpid(), signal.SIGTERM))

@@ -130,7 +130,9 @@ def search(
                     if ended == levels_now:
                         return SearchResult(folder.path, False, len(plan), level)
                     begin = start
-                    if level:
+                    if level and fabric.broadcast(place.checkpoint.exists()):
+                        masks = shared(fabric, load_masks, place.mask)  # the checkpoint holds all else that it goes on from
+                    elif level:
                         masks, begin = shared(fabric, _prune_and_reset, recipe, folder, level, masks, start, keep)
                         _report_empty(masks, progress)
                     density = describe_masks(recipe.network, recipe.prune, masks)["density"]
