@@ -18,7 +18,8 @@ Normalise = Literal["initial-rms", "prompts", "none"]
 Precision = Literal["32-true", "bf16-mixed"]
 Optimizer = Literal["adamw", "muon"]
 Prunable = Literal["kind", "name"]
-Reset = Literal["full", "partial"]
+Reset = Literal["full", "partial", "none"]
+Loss = Literal["l1", "log-mse"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,10 @@ class TrainConfig:
 
     The optimizer "muon" takes the matrices from AdamW (see `mirl.lottery.muon`): more learned by each update. With `epochs`
     the rate moves as in MIR-L's code: so many times, constant in between, and 0 in the first epoch of the warm-up; 0 moves
-    it with every update. `real_share` of a task's patches come from its real pairs where the data hold any, the others are
-    made. A `clip_norm` of 0 does not clip.
+    it with every update. `loss` is the paper's "l1" or "log-mse", the logarithm of each sample's mean square, in which a
+    decibel counts alike on faint and on strong degradations; `block_loss` adds so much of the L1 of means over blocks of 16
+    pixels, the tone (see `mirl.lottery.loss`). `real_share` of a task's patches come from its real pairs where the data hold
+    any, the others are made. A `clip_norm` of 0 does not clip.
     """
 
     steps: int
@@ -83,6 +86,8 @@ class TrainConfig:
     validate_every: int = 0
     epochs: int = 0
     real_share: float = 0.5
+    loss: Loss = "l1"
+    block_loss: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject values no training can run with, naming the field. Raises MirlError."""
@@ -103,6 +108,10 @@ class TrainConfig:
             raise MirlError(f"warmup_steps must lie between 0 and steps, found {self.warmup_steps} of {self.steps}")
         if not self.clip_norm >= 0:
             raise MirlError(f"--clip-norm must be at least 0, which clips nothing, found {self.clip_norm}")
+        if self.loss not in ("l1", "log-mse") or not 0 <= self.block_loss < 1e3:
+            raise MirlError(
+                f"expected loss l1 or log-mse and a block_loss of at least 0, found {self.loss!r}, {self.block_loss}"
+            )
         if self.epochs < 0 or not 0 <= self.real_share <= 1:
             raise MirlError(
                 f"expected epochs of at least 0 and a real_share in [0, 1], found {self.epochs} and {self.real_share}"
@@ -122,6 +131,10 @@ class PruneConfig:
 
     Two choices of MIR-L's code: `prunable="name"` prunes every tensor whose name holds "weight", LayerNorm scales included
     and prompts not; `reset="partial"` puts back all but prompts and temperatures, which stay as the level before left them.
+
+    `reset="none"` is gradual pruning with learning-rate rewinding (Zhu & Gupta 2017, arXiv 1710.01878; Renda et al. 2020,
+    arXiv 2003.02389): survivors keep their values, and all levels after the dense one share one more training, schedule and
+    all, of which the first `ramp` is divided among them and the last has the rest.
     """
 
     keep: float = 0.10
@@ -135,6 +148,7 @@ class PruneConfig:
     prunable: Prunable = "kind"
     reset: Reset = "full"
     rate_exponent: float = 0.0
+    ramp: float = 0.25
 
     def __post_init__(self) -> None:
         """Reject densities and fractions outside (0, 1]. Raises MirlError."""
@@ -144,6 +158,10 @@ class PruneConfig:
             raise MirlError(f"--fraction is what one level removes, between 0 and 1, found {self.fraction}")
         if not 0 <= self.min_layer_density <= 1:
             raise MirlError(f"--min-layer-density must lie in [0, 1], found {self.min_layer_density}")
+        if not 0 < self.ramp <= 1:
+            raise MirlError(
+                f"ramp is the share of a training in which the density falls, above 0 and at most 1, found {self.ramp}"
+            )
         if not 0 <= self.rate_exponent <= 1:
             raise MirlError(f"--rate-exponent must lie in [0, 1], found {self.rate_exponent}")
 
@@ -177,6 +195,10 @@ class Recipe:
             raise MirlError(f"recipe {self.name!r}: each task once, with a loss weight above 0, found {self.tasks}")
         if not self.tasks or min(t.sampling for t in self.tasks) <= 0:
             raise MirlError(f"recipe {self.name!r} needs at least one task, each with a sampling weight above 0")
+        if self.rewind_step and self.prune.reset == "none":
+            raise MirlError(
+                f"reset none rewinds no weights, so a rewind_step of {self.rewind_step} means nothing; expected 0"
+            )
         if not 0 <= self.rewind_step < self.train.steps:
             raise MirlError(f"rewind_step must lie in [0, {self.train.steps}), found {self.rewind_step}")
 

@@ -36,6 +36,10 @@ _NAMED = 5
 """Bad files named in a message; the others are counted."""
 
 
+LAYERS = Path("derain/layers")
+"""Rain without a photograph, below the data folder: grey pictures, no pairs (see `mirl.data.rain_bank`)."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """A clean photo and, for paired kinds, its degraded version of the same size."""
@@ -96,6 +100,7 @@ def survey(root: Path, kinds: Iterable[str] | None = None) -> tuple[list[PairSet
     problems: list[Problem] = []
     for kind in present:
         folders = [p for p in sorted((root / kind).iterdir()) if p.is_dir() and not p.name.startswith(".")]
+        folders = [folder for folder in folders if folder != root / LAYERS]
         if not folders:
             problems.append(Problem(root / kind, f"holds no set, expected {_example(kind)}"))
         for folder in folders:

@@ -7,6 +7,7 @@ of the global batch. Noise comes from the device's own generator, so a GPU sees 
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,13 @@ class Batch:
     degraded: torch.Tensor
     clean: torch.Tensor
     task: torch.Tensor
+
+
+class Patches(Protocol):
+    """Where the patches of one task come from."""
+
+    def patches(self, draws: Draws, patch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return clean and degraded patches, float32 (n, p, p, 3), one for each of the draws."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class PatchStream:
     """
 
     shares: tuple[TaskShare, ...]
-    sources: tuple[tuple[Source | None, Source | None], ...]
+    sources: tuple[tuple[Patches | None, Source | None], ...]
     patch: int
     seed: int
     device: torch.device

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from mirl.degrade.camera import add_camera_noise
 from mirl.degrade.haze import add_haze
 from mirl.degrade.noise import add_gaussian_noise
 from mirl.degrade.rain import add_rain
@@ -34,6 +35,15 @@ TASKS: dict[str, Task] = {
     "derain": Task("derain", "derain", add_rain),
     "dehaze": Task("dehaze", "dehaze", add_haze),
     "web": Task("web", "web", pass_through_web),
+    "gaussian": Task("gaussian", "denoise", add_gaussian_noise, 25.0),
+    "camera": Task("camera", "real", add_camera_noise),
+    "coded": Task("coded", "coded", add_camera_noise),
+    "rain": Task("rain", "derain", add_rain),
+    "haze": Task("haze", "dehaze", add_haze),
+    "jpeg": Task("jpeg", "web", pass_through_web),
+    "rescaled": Task("rescaled", "web", pass_through_web),
+    "clean": Task("clean", "clean", lambda clean, rng: clean),
+    "tone": Task("tone", "clean", lambda clean, rng: clean),
 }
 
 

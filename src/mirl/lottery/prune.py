@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mirl.errors import MirlError
 from mirl.layers import Parameter, parameters
-from mirl.recipe import NetworkConfig, PruneConfig
+from mirl.recipe import NetworkConfig, PruneConfig, Reset
 
 Masks = dict[str, NDArray[np.bool_]]
 Weights = Mapping[str, NDArray[np.float32]]
@@ -47,6 +47,15 @@ def reset_partially(start: Weights, trained: Weights, network: NetworkConfig) ->
     """Return the rewind point with the trained values of `warm_tensors` in it."""
     warm = warm_tensors(network)
     return {name: trained[name] if name in warm else value for name, value in start.items()}
+
+
+def begin_after_reset(
+    reset: Reset, network: NetworkConfig, start: Weights, trained: Weights
+) -> dict[str, NDArray[np.float32]]:
+    """Return what a level begins from, before its masks: the rewind point, warm tensors excepted, or the trained weights."""
+    if reset == "none":
+        return dict(trained)
+    return reset_partially(start, trained, network) if reset == "partial" else dict(start)
 
 
 def dense_masks(network: NetworkConfig, prune: PruneConfig) -> Masks:

@@ -23,6 +23,7 @@ from mirl.evaluate.metrics import psnr
 from mirl.files import write_json
 from mirl.image import quantise
 from mirl.lottery import metrics_log
+from mirl.lottery.loss import losses
 from mirl.lottery.muon import Muon
 from mirl.lottery.prune import Masks
 from mirl.lottery.rates import grouped, rate_factors
@@ -30,7 +31,7 @@ from mirl.lottery.run import Arrays, TrainingFolder, hash_state, save_arrays, sa
 from mirl.lottery.schedule import learning_rate
 from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, require_finite, rewind
 from mirl.network.promptir import PromptIR
-from mirl.recipe import Recipe
+from mirl.recipe import Recipe, TrainConfig
 
 Validation = dict[str, dict[str, float]]
 Update = tuple[Tensor, Tensor, Tensor]  # loss and task of each sample, norm of the gradient
@@ -89,7 +90,7 @@ class Learner:
     forward: nn.Module
     optimizer: Any
     loss_weights: Tensor
-    clip: float
+    config: TrainConfig
 
     @classmethod
     def of(cls, recipe: Recipe, fabric: Fabric, state: TrainState) -> "Learner":
@@ -97,16 +98,18 @@ class Learner:
         module = cast(nn.Module, torch.compile(state.network)) if recipe.train.compile else state.network
         forward, optimizer = fabric.setup(module, state.optimizer)
         loss_weights = torch.tensor([task.loss for task in recipe.tasks], device=fabric.device)
-        return cls(fabric, state, forward, optimizer, loss_weights, recipe.train.clip_norm or math.inf)
+        return cls(fabric, state, forward, optimizer, loss_weights, recipe.train)
 
     def update(self, batch: Batch, rate: float) -> Update:
         """Make one update at a learning rate; returns loss and task of each sample and the norm of the gradient."""
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        per_sample = (self.forward(batch.degraded).float() - batch.clean).abs().mean(dim=(1, 2, 3))
+        per_sample = losses(self.forward(batch.degraded).float() - batch.clean, self.config)
         self.fabric.backward((per_sample * self.loss_weights[batch.task]).mean())
         self.state.mask_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.state.network.parameters(), self.clip, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.state.network.parameters(), self.config.clip_norm or math.inf, foreach=True
+        )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.state.after_step()
