@@ -99,7 +99,8 @@ def survey(root: Path, kinds: Iterable[str] | None = None) -> tuple[list[PairSet
         if not folders:
             problems.append(Problem(root / kind, f"holds no set, expected {_example(kind)}"))
         for folder in folders:
-            found = _paired_set(kind, folder) if kind in INPUT_SUFFIXES else _clean_set(kind, folder)
+            suffix = INPUT_SUFFIXES.get(kind)
+            found = paired_set(kind, folder, suffix) if suffix else _clean_set(kind, folder)
             sets.append(found[0])
             problems += found[1]
     return sets, problems
@@ -177,8 +178,8 @@ def _clean_set(kind: str, folder: Path) -> tuple[PairSet, list[Problem]]:
     return PairSet(kind, folder.name, tuple(pairs)), problems
 
 
-def _paired_set(kind: str, folder: Path) -> tuple[PairSet, list[Problem]]:
-    suffix = INPUT_SUFFIXES[kind]
+def paired_set(kind: str, folder: Path, suffix: str) -> tuple[PairSet, list[Problem]]:
+    """Return a folder's pairs input/NAME`suffix`.*, target/NAME_gt.*, sorted by name, and what is wrong with others."""
     sides = folder / "input", folder / "target"
     problems = [Problem(side, "missing folder") for side in sides if not side.is_dir()]
     if problems:
