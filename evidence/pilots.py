@@ -35,7 +35,7 @@ from mirl.lottery.setting import make_setting, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Stopped
 from mirl.network.promptir import PromptIR, initialise
-from mirl.recipe import PruneConfig, Recipe, TaskShare, TrainConfig, small
+from mirl.recipe import PruneConfig, Recipe, TaskShare, TrainConfig, small_laboratory
 from mirl.ticket import load_ticket, read_ticket
 
 MIX = (
@@ -68,10 +68,10 @@ class Pilot:
 
 
 TRAIN = TrainConfig(
-    steps=1500, batch=8, patch=64, optimizer="muon", learning_rate=4e-3, minimum_learning_rate=1e-6, warmup_steps=100,
+    steps=600, batch=8, patch=64, optimizer="muon", learning_rate=4e-3, minimum_learning_rate=1e-6, warmup_steps=100,
     ema_decay=0.995, loss="log-mse", block_loss=0.1, real_share=0.4,
 )  # fmt: skip
-NETWORK = small().network
+NETWORK = small_laboratory().network
 TUNE = replace(TRAIN, learning_rate=2e-3, steps=5000)
 
 
