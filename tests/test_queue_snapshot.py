@@ -123,7 +123,7 @@ def test_gradual_pruning_goes_on_from_a_snapshot_in_the_middle_of_its_ramp(
         assert not advance(recipe, run, seconds, levels)
     there = elsewhere(places, tmp_path, MINI)
     at = standing(MINI, there.runs)
-    assert (at.training, at.saved, at.all_updates) == ("level 2 of 2", 8 + 4 + 1, 8 + 8)
+    assert (at.training, at.saved, at.all_updates) == ("level 2 of 2", 8 + 2 + 1, 8 + 8)
     assert advance(recipe, there.runs / "mini")
     assert standing(MINI, there.runs).saved == 16
 
