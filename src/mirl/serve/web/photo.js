@@ -73,23 +73,6 @@ function contextOf(width, height, alpha = true) {
   return context;
 }
 
-/**
- * Blend as `mirl restore --strength`: 0 is `before`, 1 `after`; alpha stays.
- * @param {ImageData} before
- * @param {ImageData} after
- * @param {number} strength
- * @param {ImageData} [out] written and returned
- * @returns {ImageData}
- */
-export function blend(before, after, strength, out = new ImageData(before.width, before.height)) {
-  if (strength === 1) out.data.set(after.data);
-  else {
-    const a = before.data, b = after.data, to = out.data;
-    for (let i = 0; i < a.length; i++) to[i] = a[i] + (b[i] - a[i]) * strength; // rounded by the array
-  }
-  return out;
-}
-
 /** Whether any pixel lets something shine through. */
 export function isClear({ data }) {
   for (let i = 3; i < data.length; i += 4) if (data[i] < 255) return true;

@@ -1,4 +1,4 @@
-/** One core at work: a ticket is opened here once, then single tiles are run. The page (engine.js) says which. */
+/** One core at work: a ticket is opened here once, then single windows are run. The page (engine.js) says which. */
 import { loadEngine } from "./mirl.js";
 import { toFloats } from "./tiles.js";
 
@@ -10,7 +10,12 @@ const actions = {
     restorer = await (await loadEngine(module)).open(ticket);
     return { statisticsSize: restorer.statisticsSize };
   },
-  choose: ({ height, width }) => restorer.chooseTile(height, width),
+  // How an image is cut, and the memory that one piece takes.
+  cut({ height, width, options }) {
+    const cut = restorer.cut(height, width, options), side = (size) => Math.min(cut.side || size, size);
+    return { cut, bytes: restorer.scratchBytes(side(height), side(width)) };
+  },
+  haze: ({ small }) => restorer.haze(small),
   sum: ({ data, height, width }) => restorer.sum(toFloats(data), height, width),
   forward: ({ data, height, width, shared }) => restorer.forward(toFloats(data), height, width, shared),
 };
