@@ -56,8 +56,11 @@ export function surplus(change, height, width) {
     const sums = new Float64Array(3 * columns);
     for (const end = Math.min((row + 1) * BLOCK, height) * line; at < end; )
       for (let column = 0, x = 0; column < columns; column++)
-        for (const edge = Math.min((column + 1) * BLOCK, width); x < edge; x++)
-          for (let c = 0; c < 3; c++) sums[3 * column + c] += change[at++];
+        for (const edge = Math.min((column + 1) * BLOCK, width); x < edge; x++, at += 3) {
+          sums[3 * column] += change[at];
+          sums[3 * column + 1] += change[at + 1];
+          sums[3 * column + 2] += change[at + 2];
+        }
     sums.forEach((sum, i) => (values[3 * columns * row + i] = sum / area(columns * row + Math.floor(i / 3))));
   }
   const up = new Interpolation({ rows, columns, values }, width);
@@ -87,8 +90,8 @@ export class Interpolation {
     this.mixed = new Float32Array(3 * columns);
     this.out = new Float32Array(3 * width);
     const places = Array.from({ length: width }, (_, x) => between(x, columns));
-    this.left = Uint32Array.from(places, ([left]) => 3 * left);
-    this.right = Uint32Array.from(places, ([, right]) => 3 * right);
+    this.left = Int32Array.from(places, ([left]) => 3 * left);
+    this.right = Int32Array.from(places, ([, right]) => 3 * right);
     this.weight = Float32Array.from(places, ([, , weight]) => weight);
   }
 
@@ -100,11 +103,12 @@ export class Interpolation {
     const { mixed, out, left, right, weight, values } = this, [above, below, share] = between(y, this.rows);
     for (let i = 0, a = above * mixed.length, b = below * mixed.length; i < mixed.length; i++, a++, b++)
       mixed[i] = values[a] + (values[b] - values[a]) * share;
-    for (let x = 0, to = 0; x < left.length; x++)
-      for (let c = 0; c < 3; c++) {
-        const from = mixed[left[x] + c];
-        out[to++] = from + (mixed[right[x] + c] - from) * weight[x];
-      }
+    for (let x = 0, to = 0; x < left.length; x++, to += 3) {
+      const a = left[x], b = right[x], there = weight[x], here = 1 - there;
+      out[to] = here * mixed[a] + there * mixed[b];
+      out[to + 1] = here * mixed[a + 1] + there * mixed[b + 1];
+      out[to + 2] = here * mixed[a + 2] + there * mixed[b + 2];
+    }
     return out;
   }
 }
@@ -126,14 +130,12 @@ function between(pixel, count) {
  * @returns {Float32Array}
  */
 export function applyTone(pixels, change, height, width, options, haze) {
-  const share = shares(options, haze), line = 3 * width;
+  const share = shares(options, haze), line = 3 * width, none = new Float32Array(line);
   const up = share.surplus ? new Interpolation(surplus(change, height, width), width) : null;
   for (let y = 0, at = 0; y < height; y++) {
-    const tone = up?.row(y);
-    for (let i = 0; i < line; i++, at++) {
-      const value = pixels[at] + share.change * change[at] + (tone ? share.surplus * tone[i] : 0);
-      change[at] = Math.min(Math.max(value, 0), 1);
-    }
+    const tone = up ? up.row(y) : none;
+    for (let i = 0; i < line; i++, at++)
+      change[at] = Math.min(Math.max(pixels[at] + share.change * change[at] + share.surplus * tone[i], 0), 1);
   }
   return change;
 }

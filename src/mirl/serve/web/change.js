@@ -13,7 +13,7 @@ const MOST = 32767; // twice black to white
  */
 
 /**
- * @param {ImageData} before
+ * @param {{data: Uint8ClampedArray, height: number, width: number}} before
  * @param {Float32Array} restored (height, width, 3), the network's output, not clipped
  * @param {number|null} haze
  * @returns {Change}
@@ -21,8 +21,10 @@ const MOST = 32767; // twice black to white
 export function keepChange({ data, height, width }, restored, haze) {
   const steps = new Int16Array(restored.length), scale = 255 * STEPS;
   for (let i = 0, o = 0; o < steps.length; i += 4)
-    for (let c = 0; c < 3; c++, o++)
-      steps[o] = Math.min(Math.max(Math.round(restored[o] * scale - data[i + c] * STEPS), -MOST), MOST);
+    for (let c = 0; c < 3; c++, o++) {
+      const value = Math.min(Math.max(restored[o] * scale - data[i + c] * STEPS, -MOST), MOST);
+      steps[o] = value < 0 ? value - 0.5 : value + 0.5; // what stands behind the point is cut off
+    }
   return { steps, surplus: surplus(steps, height, width), haze, toned: haze ?? 1 };
 }
 
@@ -51,11 +53,14 @@ export function changeBetween({ data, height, width }, after, haze) {
 export function render(before, { steps, surplus: blocks, toned }, options) {
   const { data, height, width } = before, out = new ImageData(new Uint8ClampedArray(data), width, height), to = out.data;
   const share = shares(options, toned), fine = share.change / STEPS, broad = share.surplus / STEPS;
-  const up = broad ? new Interpolation(blocks, width) : null, line = 3 * width;
+  const up = broad ? new Interpolation(blocks, width) : null, line = 3 * width, none = new Float32Array(line);
   for (let y = 0, o = 0, i = 0; y < height; y++) {
-    const tone = up?.row(y);
-    for (let x = 0; x < line; i++) // the array rounds and clips
-      for (let c = 0; c < 3; c++, x++, o++, i++) to[i] = data[i] + fine * steps[o] + (tone ? broad * tone[x] : 0);
+    const tone = up ? up.row(y) : none;
+    for (let x = 0; x < line; x += 3, o += 3, i += 4) { // the array rounds and clips
+      to[i] = data[i] + fine * steps[o] + broad * tone[x];
+      to[i + 1] = data[i + 1] + fine * steps[o + 1] + broad * tone[x + 1];
+      to[i + 2] = data[i + 2] + fine * steps[o + 2] + broad * tone[x + 2];
+    }
   }
   return out;
 }

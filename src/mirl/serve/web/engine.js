@@ -1,5 +1,4 @@
 /** The engine in this browser: one Worker a core, each with the ticket; the windows of a photograph are spread over them. */
-import { keepChange } from "./change.js";
 import { thumbnail } from "./haze.js";
 import { wasmFile } from "./mirl.js";
 import { spread } from "./spread.js";
@@ -89,9 +88,10 @@ export class BrowserEngine {
       const hands = await this.open(ticketUrl, Math.min(this.most ?? workerCount(bytes), tiling.tiles.length));
       signal?.throwIfAborted();
       const restored = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
-      signal?.throwIfAborted();
       checkFinite(restored);
-      return keepChange(image, restored, haze);
+      const change = await first.ask("keep", { before: { data: image.data, height, width }, restored, haze }, [restored.buffer]);
+      signal?.throwIfAborted();
+      return change;
     } finally {
       this.busy--;
       signal?.removeEventListener("abort", stop);

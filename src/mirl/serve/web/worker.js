@@ -1,4 +1,5 @@
 /** One core at work: a ticket is opened here once, then single windows are run. The page (engine.js) says which. */
+import { keepChange } from "./change.js";
 import { loadEngine } from "./mirl.js";
 import { toFloats } from "./tiles.js";
 
@@ -16,6 +17,7 @@ const actions = {
     return { cut, bytes: restorer.scratchBytes(side(height), side(width)) };
   },
   haze: ({ small }) => restorer.haze(small),
+  keep: ({ before, restored, haze }) => keepChange(before, restored, haze),
   sum: ({ data, height, width }) => restorer.sum(toFloats(data), height, width),
   forward: ({ data, height, width, shared }) => restorer.forward(toFloats(data), height, width, shared),
 };
@@ -23,7 +25,8 @@ const actions = {
 addEventListener("message", async ({ data: { number, action, ...given } }) => {
   try {
     const value = await actions[action](given);
-    postMessage({ number, value }, value instanceof Float32Array ? [value.buffer] : []);
+    const moved = value instanceof Float32Array ? value : value?.steps;
+    postMessage({ number, value }, moved ? [moved.buffer] : []);
   } catch (error) {
     postMessage({ number, error: error.message });
   }
