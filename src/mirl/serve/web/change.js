@@ -1,4 +1,5 @@
 /** What is changed in a photograph, kept so that strength, denoise, dehaze and tone need no other run of the network. */
+import { checkFinite } from "./tiles.js";
 import { Interpolation, shares, surplus } from "./tone.js";
 
 const STEPS = 64; // of a level of 255: rounding then moves one pixel in a hundred by one level
@@ -13,19 +14,46 @@ const MOST = 32767; // twice black to white
  */
 
 /**
- * @param {{data: Uint8ClampedArray, height: number, width: number}} before
- * @param {Float32Array} restored (height, width, 3), the network's output, not clipped
- * @param {number|null} haze
- * @returns {Change}
+ * The change of a photograph, gathered from its restored windows in their order. Memory: the steps, and one row of windows as
+ * floats; what lies above the next row of windows is settled.
  */
-export function keepChange({ data, height, width }, restored, haze) {
-  const steps = new Int16Array(restored.length), scale = 255 * STEPS;
-  for (let i = 0, o = 0; o < steps.length; i += 4)
-    for (let c = 0; c < 3; c++, o++) {
-      const value = Math.min(Math.max(restored[o] * scale - data[i + c] * STEPS, -MOST), MOST);
-      steps[o] = value < 0 ? value - 0.5 : value + 0.5; // what stands behind the point is cut off
-    }
-  return { steps, surplus: surplus(steps, height, width), haze, toned: haze ?? 1 };
+export class Gathering {
+  /**
+   * @param {Uint8ClampedArray} data RGBA of the photograph
+   * @param {import("./tiles.js").Tiling} tiling
+   */
+  constructor(data, tiling) {
+    Object.assign(this, { data, tiling, top: 0 });
+    this.band = new Float32Array(3 * tiling.width * tiling.tileHeight);
+    this.steps = new Int16Array((data.length / 4) * 3);
+  }
+
+  /**
+   * @param {import("./tiles.js").Tile} tile
+   * @param {Float32Array} restored the network's output there, not clipped
+   */
+  add(tile, restored) {
+    if (tile.top > this.top) this.settle(tile.top);
+    this.tiling.add(this.band, { ...tile, top: 0 }, restored);
+  }
+
+  /** All steps. */
+  finish() {
+    this.settle(this.tiling.height);
+    return this.steps;
+  }
+
+  settle(end) {
+    const { band, data, steps, tiling, top } = this, done = 3 * tiling.width * (end - top), scale = 255 * STEPS;
+    checkFinite(band.subarray(0, done));
+    for (let k = 0, o = 3 * tiling.width * top, i = 4 * tiling.width * top; k < done; i += 4)
+      for (let c = 0; c < 3; c++, k++, o++) {
+        const value = Math.min(Math.max(band[k] * scale - data[i + c] * STEPS, -MOST), MOST);
+        steps[o] = value < 0 ? value - 0.5 : value + 0.5; // what stands behind the point is cut off
+      }
+    band.copyWithin(0, done).fill(0, band.length - done);
+    this.top = end;
+  }
 }
 
 /**

@@ -1,8 +1,9 @@
 /** The engine in this browser: one Worker a core, each with the ticket; the windows of a photograph are spread over them. */
+import { Gathering } from "./change.js";
 import { thumbnail } from "./haze.js";
 import { wasmFile } from "./mirl.js";
 import { spread } from "./spread.js";
-import { addSums, checkFinite, Tiling } from "./tiles.js";
+import { addSums, Tiling } from "./tiles.js";
 
 const MOST_WORKERS = 8, WORKER_BYTES = 2 ** 25; // what each takes beside the memory for its window
 
@@ -87,11 +88,10 @@ export class BrowserEngine {
       const { cut, bytes } = await first.ask("cut", { height, width, options }), tiling = new Tiling(height, width, cut);
       const hands = await this.open(ticketUrl, Math.min(this.most ?? workerCount(bytes), tiling.tiles.length));
       signal?.throwIfAborted();
-      const restored = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
-      checkFinite(restored);
-      const change = await first.ask("keep", { before: { data: image.data, height, width }, restored, haze }, [restored.buffer]);
+      const steps = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
+      const change = await first.ask("surplus", { steps, height, width }, [steps.buffer]);
       signal?.throwIfAborted();
-      return change;
+      return { ...change, haze, toned: haze ?? 1 };
     } finally {
       this.busy--;
       signal?.removeEventListener("abort", stop);
@@ -145,7 +145,7 @@ async function fetchBytes(url) {
   return response.arrayBuffer();
 }
 
-/** As Restorer.mapTiles of mirl.js, with the same bits, but over several workers. */
+/** As Restorer.mapTiles of mirl.js, but over several workers, whose number changes no bit; returns the steps of a change. */
 async function runTiles(hands, data, tiling, statisticsSize, onProgress) {
   const { tiles, tileHeight: height, tileWidth: width, sharing } = tiling, images = tiles.length;
   let done = 0;
@@ -157,7 +157,7 @@ async function runTiles(hands, data, tiling, statisticsSize, onProgress) {
   }, use);
   const shared = sharing && { statistics: new Float32Array(statisticsSize), images };
   if (shared) await each("sum", undefined, (answer) => addSums(shared.statistics, answer));
-  const result = new Float32Array((data.length / 4) * 3);
-  await each("forward", shared, (answer, tile) => tiling.add(result, tile, answer));
-  return result;
+  const gathering = new Gathering(data, tiling);
+  await each("forward", shared, (answer, tile) => gathering.add(tile, answer));
+  return gathering.finish();
 }

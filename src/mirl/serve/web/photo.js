@@ -2,7 +2,7 @@
 import { readHeader } from "./header.js";
 import { savedType } from "./names.js";
 
-export const MAX_MEGAPIXELS = 40; // in this browser: about 0.7 GB with all copies; some phones allow a canvas even less
+export const MAX_MEGAPIXELS = 40; // in this browser: about 0.9 GB with all copies; some phones allow a canvas even less
 export const MAX_MEGABYTES = 100;
 const QUALITY = 95; // as mirl restore
 
