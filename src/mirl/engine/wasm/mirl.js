@@ -21,7 +21,7 @@ const PRUNABLE = 5; // of them, the first ones
 const OWN = 0, SUM = 1, USE = 2; // enum mirl_statistics
 const NAME_BYTES = 64, NETWORK_BYTES = 80, FACTS_BYTES = 48;
 const PAGE = 65536, MOST_BYTES = 2 ** 32 - PAGE;
-const SMALLEST_TILE = 32, WINDOW_OVERLAP = 16; // as in engine.py
+const SMALLEST_TILE = 32; // as in engine.py
 const SCRATCH_BYTES = 768 * 2 ** 20; // for one tile, where the caller leaves its size to us
 const SIDES = [1024, 512, 256, 128];
 const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
@@ -32,8 +32,8 @@ const MOST_TENSORS = 20000; // the published network has 600; finding one by its
  * @typedef {import("./ticket.js").Network} Network
  * @typedef {import("./ticket.js").Tensor} Tensor
  * @typedef {object} TileOptions
- * @property {number} [window] side of the square windows in pixels, each restored by itself; 0: the network looks at the
- *   whole image; default: the ticket's
+ * @property {number} [window] side of the square windows in pixels, each restored by itself, an eighth of it shared with the
+ *   next one; 0: the network looks at the whole image; default: the ticket's own
  * @property {number} [tile] with window 0, side of the square tiles in pixels, 0 the whole image at once; default: what
  *   memory allows
  * @property {(done: number, all: number) => void} [onTile] told after each window or tile; what it throws ends the work
@@ -235,11 +235,12 @@ class Restorer {
    * @param {TileOptions} [options]
    * @returns {import("./tiles.js").Cut}
    */
-  cut(height, width, { window = this.ticket.windows.size, tile } = {}) {
-    for (const [name, side] of Object.entries({ window, tile: tile ?? 0 }))
+  cut(height, width, { window, tile } = {}) {
+    for (const [name, side] of Object.entries({ window: window ?? 0, tile: tile ?? 0 }))
       if (side !== 0 && !(Number.isInteger(side) && side >= SMALLEST_TILE))
         throw new Error(`${name} must be 0 (the whole image) or at least ${SMALLEST_TILE} pixels, found ${side}`);
-    if (window) return { side: window, overlap: this.ticket.windows.overlap || WINDOW_OVERLAP, whole: false };
+    const { size, overlap } = window === undefined ? this.ticket.windows : { size: window, overlap: window >> 3 };
+    if (size) return { side: size, overlap, whole: false };
     return { side: tile ?? this.chooseTile(height, width), overlap: OVERLAP, whole: true };
   }
 
