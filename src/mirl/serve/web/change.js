@@ -1,6 +1,6 @@
 /** What is changed in a photograph, kept so that strength, denoise, dehaze and tone need no other run of the network. */
 import { checkFinite } from "./tiles.js";
-import { Interpolation, shares, surplus } from "./tone.js";
+import { split, tone } from "./tone.js";
 
 const STEPS = 64; // of a level of 255: rounding then moves one pixel in a hundred by one level
 const MOST = 32767; // twice black to white
@@ -8,9 +8,9 @@ const MOST = 32767; // twice black to white
 /**
  * @typedef {object} Change
  * @property {Int16Array} steps (height, width, 3), what is added at full strength, in sixty-fourths of a level
- * @property {import("./tone.js").Blocks} surplus of the steps, see tone.js
+ * @property {import("./tone.js").Parts} parts of which it consists
  * @property {number|null} haze how much haze was seen, 0 to 1; null where that was not judged
- * @property {number} toned the share of the surplus that `dehaze` is of
+ * @property {number} seen as much of the haze in `parts` is to be taken away
  */
 
 /**
@@ -57,8 +57,19 @@ export class Gathering {
 }
 
 /**
- * The change between two pictures. The server has toned `after` already, so its surplus holds that share of what the
- * network's would; what was clipped or rounded there is lost.
+ * What the blocks of a photograph say of a change.
+ * @param {Uint8ClampedArray} data RGBA of the photograph
+ * @param {Int16Array} steps
+ * @param {number} height
+ * @param {number} width
+ */
+export function partsOf(data, steps, height, width) {
+  return split(reader(data, steps, width), height, width);
+}
+
+/**
+ * The change between two pictures. The server has toned `after` already, so its haze is that share of what the network found;
+ * what was clipped or rounded there is lost.
  * @param {ImageData} before
  * @param {ImageData} after
  * @param {number|null} haze
@@ -68,7 +79,7 @@ export function changeBetween({ data, height, width }, after, haze) {
   const steps = new Int16Array((data.length / 4) * 3);
   for (let i = 0, o = 0; o < steps.length; i += 4)
     for (let c = 0; c < 3; c++) steps[o++] = STEPS * (after.data[i + c] - data[i + c]);
-  return { steps, surplus: surplus(steps, height, width), haze, toned: 1 };
+  return { steps, parts: partsOf(data, steps, height, width), haze, seen: 1 };
 }
 
 /**
@@ -78,17 +89,22 @@ export function changeBetween({ data, height, width }, after, haze) {
  * @param {import("./tone.js").ToneOptions} options
  * @returns {ImageData}
  */
-export function render(before, { steps, surplus: blocks, toned }, options) {
-  const { data, height, width } = before, out = new ImageData(new Uint8ClampedArray(data), width, height), to = out.data;
-  const share = shares(options, toned), fine = share.change / STEPS, broad = share.surplus / STEPS;
-  const up = broad ? new Interpolation(blocks, width) : null, line = 3 * width, none = new Float32Array(line);
-  for (let y = 0, o = 0, i = 0; y < height; y++) {
-    const tone = up ? up.row(y) : none;
-    for (let x = 0; x < line; x += 3, o += 3, i += 4) { // the array rounds and clips
-      to[i] = data[i] + fine * steps[o] + broad * tone[x];
-      to[i + 1] = data[i + 1] + fine * steps[o + 1] + broad * tone[x + 1];
-      to[i + 2] = data[i + 2] + fine * steps[o + 2] + broad * tone[x + 2];
-    }
-  }
+export function render({ data, height, width }, { steps, parts, seen }, options) {
+  const out = new ImageData(new Uint8ClampedArray(data), width, height), to = out.data;
+  tone(reader(data, steps, width), height, width, () => parts, options, seen, (y, row) => {
+    for (let x = 0, i = 4 * width * y; x < row.length; i += 4) // the array rounds and clips
+      for (let c = 0; c < 3; c++) to[i + c] = 255 * row[x++];
+  });
   return out;
+}
+
+/** @returns {import("./tone.js").Read} */
+function reader(data, steps, width) {
+  return (y, x, r) => {
+    for (let k = 0, o = 3 * width * y, i = 4 * width * y; k < x.length; i += 4)
+      for (let c = 0; c < 3; c++, k++, o++) {
+        x[k] = data[i + c] / 255;
+        r[k] = steps[o] / (255 * STEPS);
+      }
+  };
 }

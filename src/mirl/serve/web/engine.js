@@ -89,9 +89,9 @@ export class BrowserEngine {
       const hands = await this.open(ticketUrl, Math.min(this.most ?? workerCount(bytes), tiling.tiles.length));
       signal?.throwIfAborted();
       const steps = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
-      const change = await first.ask("surplus", { steps, height, width }, [steps.buffer]);
+      const change = await first.ask("parts", { data: image.data, steps, height, width }, [steps.buffer]);
       signal?.throwIfAborted();
-      return { ...change, haze, toned: haze ?? 1 };
+      return { ...change, haze, seen: haze ?? 1 };
     } finally {
       this.busy--;
       signal?.removeEventListener("abort", stop);

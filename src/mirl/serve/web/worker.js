@@ -1,7 +1,7 @@
 /** One core at work: a ticket is opened here once, then single windows are run. The page (engine.js) says which. */
+import { partsOf } from "./change.js";
 import { loadEngine } from "./mirl.js";
 import { toFloats } from "./tiles.js";
-import { surplus } from "./tone.js";
 
 let restorer;
 
@@ -17,7 +17,7 @@ const actions = {
     return { cut, bytes: restorer.scratchBytes(side(height), side(width)) };
   },
   haze: ({ small }) => restorer.haze(small),
-  surplus: ({ steps, height, width }) => ({ steps, surplus: surplus(steps, height, width) }),
+  parts: ({ data, steps, height, width }) => ({ steps, parts: partsOf(data, steps, height, width) }),
   sum: ({ data, height, width }) => restorer.sum(toFloats(data), height, width),
   forward: ({ data, height, width, shared }) => restorer.forward(toFloats(data), height, width, shared),
 };
