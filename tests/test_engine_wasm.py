@@ -16,6 +16,7 @@ import pytest
 import mirl
 from conftest import MINI, make_ticket
 from mirl.engine.engine import open_backend, restore_pixels
+from mirl.engine.options import Options
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import small
@@ -111,7 +112,7 @@ def test_restores_floats_as_python(tmp_path, keep, wasm):
         jobs.append({"action": "float", "height": height, "width": width} | job)
         progress: list[list[int]] = []
         restored = restore_pixels(
-            backend, pixels, options.get("strength", 1), options.get("tile", 0),
+            backend, pixels, Options(options.get("strength", 1), tile=options.get("tile", 0)),
             on_tile=lambda *now, told=progress: told.append(list(now)),
         )  # fmt: skip
         expected.append((restored, progress, options.get("strength") != 0))

@@ -21,7 +21,7 @@ def evaluate(
     tasks: tuple[str, ...] = (),
     backend: Literal["auto", "native", "onnx", "torch"] = "auto",
     threads: int | None = None,
-    tile: int | None = 0,
+    window: int | None = None,
     limit: int | None = None,
     skip_bad: bool = False,
     json: Path | None = None,
@@ -36,7 +36,7 @@ def evaluate(
         tasks: Tasks to measure, such as denoise25 derain; all that have a set when left out. clean gives clean photos in.
         backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.
         threads: Processor threads; the backend's own number when left out.
-        tile: Tile side in pixels; 0 restores each image at once.
+        window: Side of the windows in pixels; 0 takes the statistics of the whole image; what the ticket says if left out.
         limit: Take only the first images of each set.
         skip_bad: Leave out files that cannot be used instead of stopping.
         json: Write the rows to this file.
@@ -45,15 +45,17 @@ def evaluate(
     from mirl.cli.progress import counting_progress
     from mirl.engine.engine import open_backend, restore_pixels
     from mirl.engine.memory import keep_large_blocks
+    from mirl.engine.options import Options
     from mirl.evaluate.benchmark import evaluate as measure
     from mirl.ticket import load_ticket
 
     loaded = load_ticket(ticket)
     opened = open_backend(loaded, backend, threads)
     keep_large_blocks()
+    options = Options(window=window)
     with counting_progress("measuring") as count:
         result = measure(
-            lambda image: restore_pixels(opened, image, tile=tile),
+            lambda image: restore_pixels(opened, image, options),
             data,
             protocol,
             tasks or None,
@@ -131,6 +133,6 @@ def _examples(run: Path, count: int) -> list["Example"]:
     for e in validation_examples(Path(source) if source else None, [share.task for share in recipe.tasks], skip_bad=True):
         shown[e.task] = shown.get(e.task, 0) + 1
         if shown[e.task] <= count:
-            restored = [restore_pixels(backend, e.degraded, tile=0) for backend in (dense, ticket)]
+            restored = [restore_pixels(backend, e.degraded) for backend in (dense, ticket)]
             result.append(Example(e.task, e.name, e.degraded, restored[0], restored[1], e.clean))
     return result

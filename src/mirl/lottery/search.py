@@ -47,6 +47,7 @@ from mirl.lottery.train import Listener, Setting, Stopped, train
 from mirl.network.promptir import PromptIR, initialise
 from mirl.recipe import Recipe, network_from_dict, to_dict
 from mirl.ticket import Ticket, write_ticket
+from mirl.windows import TRAINED
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def _ticket(recipe: Recipe, place: TrainingFolder, record: dict[str, Any]) -> Ti
         "scores": record["validation"],
     } | {key: record[key] for key in ("level", "kind", "density", "steps") if key in record}
     network = network_from_dict(record["recipe"]["network"])
-    return Ticket(network, load_arrays(place.weights)[0], load_masks(place.mask), provenance)
+    return Ticket(network, load_arrays(place.weights)[0], load_masks(place.mask), provenance, TRAINED)
 
 
 def name_data(data: Path | None) -> dict[str, str]:
