@@ -19,7 +19,7 @@ from mirl.engine.engine import open_backend, restore_pixels
 from mirl.engine.options import Options
 from mirl.errors import MirlError
 from mirl.layers import parameters
-from mirl.recipe import small
+from mirl.recipe import small_laboratory
 from mirl.ticket import Ticket, encode_ticket, read_ticket
 from test_ticket_fuzz import GIANT, claiming
 
@@ -170,7 +170,7 @@ def test_impossible_requests_give_one_error(tmp_path, change, message):
 
 
 def test_images_too_large_for_32_bits_are_cut_into_tiles(tmp_path):
-    _, path = stored(make_ticket(network=small().network), tmp_path)
+    _, path = stored(make_ticket(network=small_laboratory().network), tmp_path)
     sizes = [[64, 64], [3000, 4000], [40_000, 30_000], [1, 1 << 16], [1 << 21, 1]]
     (answer,) = run([{"action": "large", "ticket": path, "sizes": sizes}], tmp_path)
     (whole, few), *large = answer["value"]
