@@ -3,7 +3,7 @@
     mirl evaluate --suite people --ticket small --data ../shared/data/test --peers nlm opencv --json people.json
     python bench/people.py people.json --label "tone and windows" [--into results/people.json]
 
-The page shows measurements in the order in which their labels were first filed: our last one is held against our first.
+The page shows the measurements in the order in which their labels were first filed: our last is held against our first.
 """
 
 import argparse

@@ -35,7 +35,7 @@ from mirl.lottery.setting import make_setting, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Stopped
 from mirl.network.promptir import PromptIR, initialise
-from mirl.recipe import PruneConfig, Recipe, TaskShare, TrainConfig, small
+from mirl.recipe import PruneConfig, Recipe, TaskShare, TrainConfig, small_laboratory
 from mirl.ticket import load_ticket, read_ticket
 
 MIX = (
@@ -68,10 +68,10 @@ class Pilot:
 
 
 TRAIN = TrainConfig(
-    steps=5000, batch=8, patch=64, optimizer="muon", learning_rate=4e-3, minimum_learning_rate=1e-6, warmup_steps=100,
+    steps=600, batch=8, patch=64, optimizer="muon", learning_rate=4e-3, minimum_learning_rate=1e-6, warmup_steps=100,
     ema_decay=0.995, loss="log-mse", block_loss=0.1, real_share=0.4,
 )  # fmt: skip
-NETWORK = small().network
+NETWORK = small_laboratory().network
 TUNE = replace(TRAIN, learning_rate=2e-3, steps=5000)
 
 
@@ -85,16 +85,15 @@ def dense(name: str, train: TrainConfig = TRAIN, **network: object) -> Recipe:
     return Recipe(name, replace(NETWORK, **network), train, PruneConfig(), MIX)  # type: ignore[arg-type]
 
 
+LATE = replace(TUNE, patch=128, batch=4)
 PILOTS = {
-    "tune-log": Pilot("patches of 64", tuned("tune-log"), "small"),
-    "tune-log-128": Pilot(
-        "patches of 128, as many pixels", tuned("tune-log-128", replace(TUNE, patch=128, batch=2)), "small"
-    ),
-    "tune-l1": Pilot("L1 and block means", tuned("tune-l1", replace(TUNE, loss="l1")), "small"),
-    "tune-haze2": Pilot("haze counts twice", tuned("tune-haze2", replace(TUNE, patch=128, batch=2), hazy(2.0)), "small"),
+    "tune-64": Pilot("patches of 64", tuned("tune-64", replace(TUNE, steps=1200)), "small"),
+    "tune-128": Pilot("patches of 128", tuned("tune-128", replace(LATE, steps=600)), "small"),
+    "tune-l1": Pilot("L1 and block means", tuned("tune-l1", replace(LATE, steps=600, loss="l1")), "small"),
     "dense-16": Pilot("1.6 million parameters", dense("dense-16")),
-    "dense-24": Pilot("3.5 million parameters", dense("dense-24", width=24)),
     "dense-16-deep": Pilot("3.1 million, the rest at 1/8", dense("dense-16-deep", blocks=(1, 1, 2, 12))),
+    "dense-24": Pilot("3.5 million parameters", dense("dense-24", width=24)),
+    "early": Pilot("today's masks, trained on", tuned("early", replace(LATE, steps=3000), hazy(1.5)), "small"),
 }
 
 

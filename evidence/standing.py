@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from jobs import Job
 from mirl.lottery.prune import plan_levels
 from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder
+from mirl.lottery.schedule import level_updates
 from mirl.recipe import Recipe
 
 UNIT = 64  # side in pixels of the patches that are counted
@@ -29,30 +30,39 @@ class Training:
         """Updates made so far, by its log or its checkpoint."""
         if self.ended:
             return self.last - self.first
-        return min(max(checkpoint_step(self.folder), logged_step(self.folder), self.first), self.last) - self.first
+        return max(self.saved, min(logged_step(self.folder), self.last) - self.first)
+
+    @property
+    def saved(self) -> int:
+        """Updates that a machine which vanishes now would leave."""
+        if self.ended:
+            return self.last - self.first
+        return min(max(checkpoint_step(self.folder), self.first), self.last) - self.first
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Updates and patches (of 64x64 pixels) of a job so far and in all, and the training that runs."""
+    """Updates and patches (of 64x64 pixels) of a job so far and in all, those that are saved, and the training that runs."""
 
     training: str
     updates: int
     all_updates: int
     patches: float
+    saved: int
 
 
 def standing(job: Job, runs: Path) -> Standing:
     """Say how far a job is; zeros when its run folder is not there yet, or it is no training of mirl."""
     run = RunFolder(job.folder(runs))
     if not (run.path / "recipe.json").exists():
-        return Standing("", 0, 0, 0.0)
+        return Standing("", 0, 0, 0.0, 0)
     recipe = run.recipe()
     per_update = recipe.train.batch * (recipe.train.patch / UNIT) ** 2
     parts = trainings(job, run, recipe, per_update)
     done = sum(part.done for part in parts)
     current = next((part for part in parts if part.done < part.last - part.first), parts[-1])
-    return Standing(current.name, done, sum(part.last - part.first for part in parts), done * per_update)
+    saved = sum(part.saved for part in parts)
+    return Standing(current.name, done, sum(part.last - part.first for part in parts), done * per_update, saved)
 
 
 def trainings(job: Job, run: RunFolder, recipe: Recipe, per_update: float) -> list[Training]:
@@ -60,11 +70,14 @@ def trainings(job: Job, run: RunFolder, recipe: Recipe, per_update: float) -> li
     if job.control:
         place = run.control(job.control)
         return [Training(place, job.control, 0, round(job.patches / per_update), place.done)]
-    levels = range(len(plan_levels(recipe.network, recipe.prune)))
-    rewind, steps = recipe.rewind_step, recipe.train.steps
-    before = Training(TrainingFolder(run.path / BEFORE), "to the rewind point", 0, rewind, run.started)
-    found = [Training(run.level(n), f"level {n} of {levels[-1]}", rewind, steps, run.level(n).done) for n in levels]
-    return [before, *found] if rewind else found
+    levels, found = len(plan_levels(recipe.network, recipe.prune)), []
+    if rewind := recipe.rewind_step:
+        found.append(Training(TrainingFolder(run.path / BEFORE), "to the rewind point", 0, rewind, run.started))
+    for level in range(levels):
+        first, last = level_updates(recipe, level, levels)
+        place = run.level(level)
+        found.append(Training(place, f"level {level} of {levels - 1}", first, last, place.done))
+    return found
 
 
 def checkpoint_step(folder: TrainingFolder) -> int:

@@ -95,10 +95,13 @@ def chosen(places: Places, options: argparse.Namespace) -> Frozen:
 def run(places: Places, options: argparse.Namespace) -> None:
     """Run the queue in this process; under the frozen copy's Python."""
     frozen = require_frozen(places)
+    from snapshot import restore
     from supervisor import Supervisor
 
     held = places.hold()
     try:
+        for name in restore(check(JOBS), places, options.snapshots):
+            print(f"{name} goes on from the snapshot in {options.snapshots}, with moments anew", flush=True)
         queue = Supervisor(check(JOBS), places, frozen, frozen.python, options.data)
         sys.exit(0 if queue.run() else 1)
     finally:
@@ -111,6 +114,14 @@ def status(places: Places, options: argparse.Namespace) -> None:
     from report import report
 
     print(report(JOBS, places))
+
+
+def snapshot(places: Places, options: argparse.Namespace) -> None:
+    """Write the snapshot."""
+    under_frozen(places)
+    from snapshot import write
+
+    print(write(check(JOBS), places, options.snapshots, options.force))
 
 
 def pause(places: Places, options: argparse.Namespace) -> None:
@@ -137,7 +148,7 @@ def stop(places: Places, options: argparse.Namespace) -> None:
     print("stopped; make queue goes on")
 
 
-COMMANDS = {"start": start, "run": run, "status": status, "pause": pause, "go": go, "stop": stop}
+COMMANDS = {"start": start, "run": run, "status": status, "pause": pause, "go": go, "stop": stop, "snapshot": snapshot}
 
 
 def processes(places: Places) -> list[int]:

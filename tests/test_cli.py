@@ -180,6 +180,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         "data list": [],
         "data check": ["--against"],
         "data paper": ["--link"],
+        "data tasks": [],
         "data synth": ["--count", "--out", "--seed", "--task"],
     }  # fmt: skip
 

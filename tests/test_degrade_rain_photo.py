@@ -105,6 +105,6 @@ def test_rain_is_faint_and_strong_and_shows_on_dark_grounds_more_than_on_bright_
         assert np.abs(on_bright - bright).mean() < np.abs(on_dark - dark).mean()
         assert np.ptp(on_dark, axis=2).max() == 0  # grey stays grey
         psnr.append(-10 * np.log10(np.square(on_dark - dark).mean()))
-    assert 15 < np.quantile(psnr, 0.1) < 24
-    assert 22 < np.median(psnr) < 33
-    assert np.quantile(psnr, 0.9) > 28
+    assert 12 < np.quantile(psnr, 0.1) < 19
+    assert 18 < np.median(psnr) < 28  # on a ground this dark
+    assert np.quantile(psnr, 0.9) > 24

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import mini_data
+
 sys.path.append(str(Path(__file__).parents[1] / "evidence"))
 
 import ledger
@@ -180,8 +182,8 @@ def test_the_lock_refuses_a_second_queue_and_that_of_a_killed_one_is_nothing(pla
 
 
 def test_a_real_search_is_resumed_and_its_figures_are_those_of_its_run_folder(places: Places):
-    quick = "mirl search --recipe tiny --steps 20 --batch 24 --patch 16 --keep 0.5 --fraction 0.9 --out {run}"
-    job = Job("search", quick + " --checkpoint-seconds 0", 60)
+    quick = "--recipe tiny --tasks denoise25 --steps 20 --batch 24 --patch 16 --keep 0.5 --fraction 0.9"
+    job = Job("search", f"mirl search {quick} --checkpoint-seconds 0 --data {mini_data()} --out {{run}}", 60)
     checkpoint = places.runs / "search" / "level-00" / "checkpoint.safetensors"
     thread = meanwhile(checkpoint.exists, lambda: os.kill(os.getpid(), signal.SIGTERM))
     queue = supervisor(places, job)

@@ -7,7 +7,7 @@ and seed on the same machine give the same bytes.
 
 import dataclasses
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mirl.errors import MirlError
 from mirl.plain import from_plain
@@ -66,7 +66,8 @@ class TrainConfig:
     it with every update. `loss` is the paper's "l1" or "log-mse", the logarithm of each sample's mean square, in which a
     decibel counts alike on faint and on strong degradations; `block_loss` adds so much of the L1 of means over blocks of 16
     pixels, the tone (see `mirl.lottery.loss`). `real_share` of a task's patches come from its real pairs where the data hold
-    any, the others are made. A `clip_norm` of 0 does not clip.
+    any, the others are made. A `clip_norm` of 0 does not clip. The first `early_share` of the updates see smaller patches of
+    `early_patch` pixels, as many more of them as make up the area.
     """
 
     steps: int
@@ -88,6 +89,8 @@ class TrainConfig:
     real_share: float = 0.5
     loss: Loss = "l1"
     block_loss: float = 0.0
+    early_patch: int = 0
+    early_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject values no training can run with, naming the field. Raises MirlError."""
@@ -112,10 +115,25 @@ class TrainConfig:
             raise MirlError(
                 f"expected loss l1 or log-mse and a block_loss of at least 0, found {self.loss!r}, {self.block_loss}"
             )
+        if not 0 <= self.early_share < 1 or bool(self.early_share) != bool(self.early_patch):
+            raise MirlError(
+                "early_patch and early_share go together, the share in [0, 1), found "
+                f"{self.early_patch} and {self.early_share}"
+            )
+        if self.early_patch and (self.early_patch % 8 or self.early_patch < 8 or self.patch % self.early_patch):
+            raise MirlError(
+                f"early_patch must be a multiple of 8 that divides patch, found {self.early_patch}, {self.patch}"
+            )
         if self.epochs < 0 or not 0 <= self.real_share <= 1:
             raise MirlError(
                 f"expected epochs of at least 0 and a real_share in [0, 1], found {self.epochs} and {self.real_share}"
             )
+
+    def batch_at(self, step: int) -> tuple[int, int]:
+        """Return how many patches update `step` (0-based) takes, and their side in pixels."""
+        if step < self.early_share * self.steps:
+            return self.batch * (self.patch // self.early_patch) ** 2, self.early_patch
+        return self.batch, self.patch
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,8 @@ class PruneConfig:
     RMS of its tensor at the rewind point, because prompts start an order of magnitude above convolution weights;
     "prompts" brings only the prompts to the RMS of all other prunable weights, so that narrow layers, whose weights are
     large and few, stay denser; "none" ranks raw magnitude, as the paper does.
+
+    A squared weight is ranked against its uses per pixel to the power `cost_exponent` (see `mirl.lottery.prune.scores`).
 
     A tensor pruned to the density d learns at d^-`rate_exponent` times the learning rate (see `mirl.lottery.rates`).
 
@@ -149,6 +169,7 @@ class PruneConfig:
     reset: Reset = "full"
     rate_exponent: float = 0.0
     ramp: float = 0.25
+    cost_exponent: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject densities and fractions outside (0, 1]. Raises MirlError."""
@@ -158,6 +179,17 @@ class PruneConfig:
             raise MirlError(f"--fraction is what one level removes, between 0 and 1, found {self.fraction}")
         if not 0 <= self.min_layer_density <= 1:
             raise MirlError(f"--min-layer-density must lie in [0, 1], found {self.min_layer_density}")
+        for name, value, known in (
+            ("scope", self.scope, Scope),
+            ("score", self.score, Score),
+            ("normalise", self.normalise, Normalise),
+            ("prunable", self.prunable, Prunable),
+            ("reset", self.reset, Reset),
+        ):
+            if value not in get_args(known):
+                raise MirlError(f"unknown {name} {value!r}; expected one of {', '.join(get_args(known))}")
+        if not 0 <= self.cost_exponent <= 2 or (self.cost_exponent and self.score == "macs"):
+            raise MirlError(f"cost_exponent must lie in [0, 2], and macs has its own of 1, found {self.cost_exponent}")
         if not 0 < self.ramp <= 1:
             raise MirlError(
                 f"ramp is the share of a training in which the density falls, above 0 and at most 1, found {self.ramp}"
@@ -238,8 +270,10 @@ def tiny() -> Recipe:
     )
 
 
-def small() -> Recipe:
-    """A compact network for two CPU cores: under half an hour a level, an hour and a half a search.
+def small_laboratory() -> Recipe:
+    """The recipe `small` of the first published runs (results/evidence), which knows white noise, streaks and haze alone.
+
+    A compact network for two CPU cores: under half an hour a level, an hour and a half a search.
 
     Narrow at full resolution, where time goes, wide and deep at 1/8, where parameters are cheap and a ticket can do without
     most of them. Few levels, so that each can train long: 100, 46, 21 and 10 % of all parameters. LAMP leaves weights to the
@@ -248,7 +282,7 @@ def small() -> Recipe:
     with two thirds of that share of rain the network learns it far more slowly (the run less-rain in docs/results.md).
     """
     return Recipe(
-        name="small",
+        name="small-laboratory",
         network=NetworkConfig(
             width=16,
             blocks=(1, 1, 2, 4),
@@ -274,6 +308,56 @@ def small() -> Recipe:
         prune=PruneConfig(keep=0.10, fraction=0.55, score="lamp", rate_exponent=0.5),
         tasks=THREE_TASKS,
         rewind_step=1000,
+    )
+
+
+PEOPLE = (
+    TaskShare("denoise15", 0.04),
+    TaskShare("denoise25", 0.04),
+    TaskShare("denoise50", 0.05),
+    TaskShare("gaussian", 0.06),
+    TaskShare("correlated", 0.03),
+    TaskShare("camera", 0.13),
+    TaskShare("coded", 0.08),
+    TaskShare("derain", 0.10),
+    TaskShare("rain", 0.09),
+    TaskShare("dehaze", 0.12, loss=1.5),
+    TaskShare("haze", 0.10, loss=1.5),
+    TaskShare("jpeg", 0.07),
+    TaskShare("rescaled", 0.02),
+    TaskShare("clean", 0.04),
+    TaskShare("tone", 0.03),
+)
+"""What spoils the photographs people have, and what must stay as it is, in the shares of the recipe small."""
+
+
+def small() -> Recipe:
+    """The recipe of the ticket that ships: degradations as they happen, a loss that counts decibels, gradual pruning.
+
+    A parent of 3.1 million parameters, most of them at 1/8 resolution, where they cost little time; the dense level and the
+    pruned ones take 2.5 million patches of 64x64, or as much area, each. Chosen by the pilots in results/pilots_people.json.
+    """
+    return Recipe(
+        name="small",
+        network=replace(small_laboratory().network, blocks=(1, 1, 2, 12)),
+        train=TrainConfig(
+            steps=2_500_000 // 16,
+            batch=4,
+            patch=128,
+            early_patch=64,
+            early_share=0.2,
+            optimizer="muon",
+            learning_rate=4e-3,
+            minimum_learning_rate=1e-6,
+            warmup_steps=300,
+            ema_decay=0.999,
+            loss="log-mse",
+            block_loss=0.1,
+            real_share=0.4,
+            log_every=100,
+        ),
+        prune=PruneConfig(keep=0.10, fraction=0.2, score="lamp", rate_exponent=0.5, reset="none", ramp=0.25),
+        tasks=PEOPLE,
     )
 
 
@@ -329,7 +413,13 @@ def paper_published() -> Recipe:
     )
 
 
-RECIPES = {"tiny": tiny, "small": small, "paper": paper, "paper-published": paper_published}
+RECIPES = {
+    "tiny": tiny,
+    "small": small,
+    "small-laboratory": small_laboratory,
+    "paper": paper,
+    "paper-published": paper_published,
+}
 
 
 def named_recipe(name: str) -> Recipe:

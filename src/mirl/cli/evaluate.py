@@ -25,7 +25,7 @@ def evaluate(
     tasks: tuple[str, ...] = (),
     backend: Literal["auto", "native", "onnx", "torch"] = "auto",
     threads: int | None = None,
-    tile: int | None = 0,
+    window: int | None = None,
     limit: int | None = None,
     as_written: bool = False,
     peers: tuple[Literal["nlm", "nlm-estimated", "opencv"], ...] = (),
@@ -46,7 +46,7 @@ def evaluate(
             clean photos in; development, in the suite people, takes the ten photographs that choices are made by.
         backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.
         threads: Processor threads; the backend's own number when left out.
-        tile: Tile side in pixels; 0 restores each image at once.
+        window: Side of the windows in pixels; 0 takes the statistics of the whole image; what the ticket says if left out.
         limit: Take only the first images of each set.
         as_written: Suite people: score the file that mirl restore writes by default, instead of the pixels.
         peers: Suite people: measure these too: non-local means (scikit-image) at one strength, or by the noise it estimates,
@@ -58,6 +58,7 @@ def evaluate(
     """
     from mirl.engine.engine import open_backend, restore_pixels
     from mirl.engine.memory import keep_large_blocks
+    from mirl.engine.options import Options
     from mirl.ticket import load_ticket
 
     if suite == "paper" and (as_written or peers or pictures):
@@ -70,8 +71,10 @@ def evaluate(
     opened = open_backend(loaded, backend, threads)
     keep_large_blocks()
 
+    options = Options(window=window)
+
     def restore(image: "np.ndarray") -> "np.ndarray":
-        return restore_pixels(opened, image, tile=tile)
+        return restore_pixels(opened, image, options)
 
     paper, people = _tasks_of(suite, tasks)
     value: dict[str, Any] = {"ticket": ticket}
@@ -200,6 +203,6 @@ def _examples(run: Path, count: int) -> list["Example"]:
     for e in validation_examples(Path(source) if source else None, [share.task for share in recipe.tasks], skip_bad=True):
         shown[e.task] = shown.get(e.task, 0) + 1
         if shown[e.task] <= count:
-            restored = [restore_pixels(backend, e.degraded, tile=0) for backend in (dense, ticket)]
+            restored = [restore_pixels(backend, e.degraded) for backend in (dense, ticket)]
             result.append(Example(e.task, e.name, e.degraded, restored[0], restored[1], e.clean))
     return result

@@ -23,7 +23,7 @@ Bank = Literal["photos", "shrunk", "soft", "graphics", "tone"]
 """Pictures to start from: photographs as they are; shrunk by area to 0.5 to 0.7, which leaves nothing of the coding that the
 files themselves went through; shrunk and enlarged by all filters; rendered graphics; photographs with nothing to dehaze."""
 
-FieldName = Literal["none", "white", "gaussian", "camera", "rain", "haze"]
+FieldName = Literal["none", "white", "gaussian", "correlated", "camera", "rain", "haze"]
 
 MARGIN = 16  # pixels beyond the patch: any phase of the coding's grid, and no patch that ends at a convolution's edge
 _FIRST, _PHASES = 4, 8
@@ -52,6 +52,7 @@ class Chain:
 
 CHAINS: Mapping[str, Chain] = {
     "gaussian": Chain({"photos": 0.35, "shrunk": 0.6, "graphics": 0.05}, "gaussian", faded=0.15),
+    "correlated": Chain({"shrunk": 0.95, "graphics": 0.05}, "correlated", Coding(0.3, (60, 98)), faded=0.15),
     "camera": Chain(
         {"shrunk": 0.95, "graphics": 0.05}, "camera", Coding(0.4, (60, 99), full_chroma=0.2, twice=0.1), faded=0.15
     ),
@@ -134,6 +135,22 @@ def weak_gaussian(clean: torch.Tensor, crops: Crops, draws: Draws) -> torch.Tens
     return clean + _white(clean, draws, 0.15) * column(draws.uniform("sigma", 3.0, 40.0) / 255, clean.device)
 
 
+def correlated(clean: torch.Tensor, crops: Crops, draws: Draws) -> torch.Tensor:
+    """Noise of sigma 2 to 40 of 255 that was smoothed, as scaling and cameras do it; a third has coarser colour."""
+    normal, device = standard_normal(clean, draws), clean.device
+    spread = column(draws.uniform("spread", 0.4, 1.3), device)
+    fine = _to_unit(camera.smoothed(normal, spread))
+    coarse = column(draws.uniform("coarse") < 1 / 3, device) > 0
+    wide = _to_unit(camera.smoothed(normal, 2 * spread))
+    fine = torch.where(coarse, fine.mean(-1, keepdim=True) + wide - wide.mean(-1, keepdim=True), fine)
+    return clean + fine * column(draws.uniform("sigma", 2.0, 40.0) / 255, device)
+
+
+def _to_unit(field: torch.Tensor) -> torch.Tensor:
+    """Scale each sample to a standard deviation of 1."""
+    return field / field.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
+
+
 def sensor(clean: torch.Tensor, crops: Crops, draws: Draws) -> torch.Tensor:
     """Sensor noise, see `mirl.degrade.camera`: the same ranges and shares, in tensors."""
     device = clean.device
@@ -163,7 +180,7 @@ def _white(clean: torch.Tensor, draws: Draws, equal_share: float) -> torch.Tenso
 
 
 PLAIN_MAKERS: Mapping[FieldName, Maker | None] = {
-    "none": None, "white": weak_gaussian, "gaussian": any_gaussian, "camera": sensor,
+    "none": None, "white": weak_gaussian, "gaussian": any_gaussian, "correlated": correlated, "camera": sensor,
 }  # fmt: skip
 """Fields that need no bank of their own; rain and haze are made by `mirl.data.patches`."""
 

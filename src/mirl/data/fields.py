@@ -146,9 +146,9 @@ def standard_normal(clean: torch.Tensor, draws: Draws) -> torch.Tensor:
 
 
 def degraded_images(
-    photos: ImageStore, degrade: Callable[[np.ndarray, np.random.Generator], np.ndarray], seed: int
+    photos: ImageStore, pair: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]], seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield photos of `photos` with what `degrade`, as a `Task` has it, makes of them, uint8 (h, w, 3).
+    """Yield (clean, degraded), uint8 (h, w, 3), as a task's `pair` makes them of `photos`.
 
     Whole photos (cut to 640 pixels a side), so that a patch sees coding blocks at any offset; up to four
     treatments of each, or as many photos as BANK_MEGAPIXELS allow.
@@ -165,9 +165,9 @@ def degraded_images(
         rng = np.random.default_rng([seed % 2**63, 3, number])
         top = rng.integers(photos.heights[index] - heights[index] + 1)
         left = rng.integers(photos.widths[index] - widths[index] + 1)
-        clean = photos.image(index)[top : top + heights[index], left : left + widths[index]]
-        degraded = degrade(clean.astype(np.float32) / 255, rng)
-        yield clean, np.rint(degraded * 255).astype(np.uint8)
+        photo = photos.image(index)[top : top + heights[index], left : left + widths[index]]
+        degraded, clean = (np.rint(side * 255).astype(np.uint8) for side in pair(photo.astype(np.float32) / 255, rng))
+        yield clean, degraded
 
 
 def _relative_depth(photo: np.ndarray, path: Path | None, rng: np.random.Generator) -> np.ndarray:

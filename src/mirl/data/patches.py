@@ -131,7 +131,7 @@ def _example(task: Task, pair: Pair) -> ValidationExample:
         degraded = read_pixels(pair.degraded)
     else:
         seed = zlib.crc32(f"{task.name}/{pair.name}".encode())
-        degraded = task.degrade(clean, np.random.default_rng(seed))
+        degraded, clean = task.pair(clean, np.random.default_rng(seed))
     degraded, clean = (cut_centre(image, VALIDATION_SIDE) for image in (degraded, clean))
     return ValidationExample(task.name, pair.name, degraded, clean)
 
@@ -187,7 +187,7 @@ def _synthesised(
         return Source(photos, RainMaker(seed, patch, budget.device))
     if task.kind == "dehaze":
         return Source(photos, HazeMaker(photos, maps, seed))
-    bank = budget.store(degraded_images(photos, task.degrade, seed))
+    bank = budget.store(degraded_images(photos, task.pair, seed))
     assert bank is not None, "there are photos"
     return Source(bank)
 

@@ -1,5 +1,7 @@
-"""Rain in training: layers as laboratories add them (Rain100L's real ones where the data hold them, and the generator's), and
-rain as photographs show it, made of the same layers."""
+"""Rain in training, of real layers (Rain100L's, where the data hold them) and the generator's.
+
+Laboratories add such layers; photographs show rain that covers what is behind it, made here of the same layers.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

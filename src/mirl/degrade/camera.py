@@ -31,7 +31,7 @@ def add_sensor_noise(clean: Array, normal: Array, shot: Any, read: Any, gains: A
     linear = clean.clip(0, 1) ** GAMMA
     noise = normal * (shot * gains * linear + (read * gains) ** 2) ** 0.5
     noise = bayer * _interpolated(noise) + (1 - bayer) * noise
-    return (linear + _smoothed(noise, sigma_pixels)).clip(0, 1) ** (1 / GAMMA)
+    return (linear + smoothed(noise, sigma_pixels)).clip(0, 1) ** (1 / GAMMA)
 
 
 def add_camera_noise(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -65,8 +65,8 @@ def _interpolated(noise: Array) -> Array:
     return result
 
 
-def _smoothed(noise: Array, sigma_pixels: Any) -> Array:
-    """Convolve with a Gaussian of 2 * 3 + 1 taps, rows and columns in turn; a sigma of 0 changes nothing."""
+def smoothed(noise: Array, sigma_pixels: Any) -> Array:
+    """Convolve (..., h, w, c) with a Gaussian of 2 * 3 + 1 taps, rows and columns in turn; a sigma of 0 changes nothing."""
     spread = sigma_pixels + 1e-3
     taps = [math.e ** (-(k * k) / (2 * spread * spread)) for k in range(_REACH + 1)]
     total = taps[0] + 2 * sum(taps[1:], taps[0] * 0)

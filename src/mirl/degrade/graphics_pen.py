@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 Colour: TypeAlias = tuple[int, int, int]
 Points: TypeAlias = Sequence[tuple[float, float]]
@@ -100,7 +100,7 @@ class Pen:
         self._draw.text(place, words, fill, font, stroke_width=stroke, stroke_fill=border)
 
     def paste(self, picture: Image.Image, left: float, top: float, right: float, bottom: float, radius: float = 0.0) -> None:
-        """Put a picture into a box, enlarged or shrunk to fit, its corners rounded by `radius`."""
+        """Put a picture into a box, scaled and cut to fill it, its corners rounded by `radius`."""
         width, height = max(1, round((right - left) * self.scale)), max(1, round((bottom - top) * self.scale))
         place = (round(left * self.scale), round(top * self.scale))
         mask = None
@@ -108,7 +108,7 @@ class Pen:
             mask = Image.new("L", (width, height))
             limit = min(radius * self.scale, (width - 1) / 2, (height - 1) / 2)
             ImageDraw.Draw(mask).rounded_rectangle((0, 0, width - 1, height - 1), limit, 255)
-        self.image.paste(picture.resize((width, height), Image.Resampling.BICUBIC), place, mask)
+        self.image.paste(ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC), place, mask)
 
     def font(self, monospaced: bool = False) -> str:
         """Return the name of a font for `text`."""

@@ -79,25 +79,26 @@ def photo_rain_layer(
     look: RainLook = PHOTOGRAPHED,
 ) -> PhotoRain:
     """Make one layer of rain for a picture of (height, width) from layers of streaks, uint8 (h, w), at least one."""
+    layer = _drawn(layers, rng)  # all its depths fall in its direction
     tilt = float(rng.normal(0, look.tilt_degrees))
     # Fine rain is commoner than wide.
     low, high = np.log(look.scale)
     scale = float(np.exp(low + (high - low) * rng.beta(1.2, 1.8)))
     heavy = rng.random()
     parts = [
-        _streaks(layers, height, width, scale * rng.uniform(0.8, 1.2), tilt + rng.normal(0, 1.5), rng, look)
+        _streaks(layer, height, width, scale * rng.uniform(0.8, 1.2), tilt + rng.normal(0, 1.5), rng, look)
         for _ in range(1 + int(3 * heavy))
     ]
     if rng.random() < look.second_share:
         other = tilt + rng.normal(0, 2 * look.tilt_degrees)
-        parts.append(_streaks(layers, height, width, scale, other, rng, look) * rng.uniform(0.3, 0.9))
+        parts.append(_streaks(_drawn(layers, rng), height, width, scale, other, rng, look) * rng.uniform(0.3, 0.9))
     if rng.random() < look.near_share:
-        wide = _streaks(layers, height, width, min(2.5 * scale, 1.3 * look.scale[1]), tilt, rng, look)
+        wide = _streaks(layer, height, width, min(2.5 * scale, 1.3 * look.scale[1]), tilt, rng, look)
         parts.append(blur(wide, rng.uniform(1.0, 4.0), rng.uniform(0.8, 2.5)) * rng.uniform(0.5, 1.3))
     if rng.random() < look.far_share:
         far = random_field(height, width, 3, rng) * rng.uniform(0.3, 1.0) + rng.uniform(0, 0.5)
         for _ in range(1 + int(2 * heavy)):
-            fine = _streaks(layers, height, width, max(0.5 * scale, 0.4), tilt + rng.normal(0, 3), rng, look)
+            fine = _streaks(layer, height, width, max(0.5 * scale, 0.4), tilt + rng.normal(0, 3), rng, look)
             parts.append(fine * far)
     strength = rng.uniform(*look.strength)
     clear = np.ones((height, width), np.float32)
@@ -115,17 +116,23 @@ def add_photo_rain(
     look: RainLook = PHOTOGRAPHED,
     layers: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-    """Return `clean` (float32, (h, w, 3), [0, 1]) in rain made of `layers`, or of three the generator draws."""
+    """Return `clean` (float32, (h, w, 3), [0, 1]) in rain made of `layers`, or of two that the generator draws."""
     height, width = clean.shape[:2]
     if not layers:
         side = max(192, min(512, max(height, width)))
-        layers = [np.rint(streak_layer(side, side, rng) * 255).astype(np.uint8) for _ in range(3)]
+        layers = [np.rint(streak_layer(side, side, rng) * 255).astype(np.uint8) for _ in range(2)]
     rain = photo_rain_layer(layers, height, width, rng, look)
     return cover(clean, rain.alpha[..., None], rain.brightness, rain.veil, rain.airlight)
 
 
+def _drawn(layers: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Draw one of the layers, as it is or mirrored."""
+    layer = layers[int(rng.integers(len(layers)))]
+    return layer[:, ::-1] if rng.random() < 0.5 else layer
+
+
 def _streaks(
-    layers: Sequence[np.ndarray],
+    layer: np.ndarray,
     height: int,
     width: int,
     scale: float,
@@ -133,10 +140,7 @@ def _streaks(
     rng: np.random.Generator,
     look: RainLook,
 ) -> np.ndarray:
-    """Cut alpha, float32 (height, width) in [0, 1], from one of the layers: mirrored, turned, enlarged, thinned, blurred."""
-    layer = layers[int(rng.integers(len(layers)))]
-    if rng.random() < 0.5:
-        layer = layer[:, ::-1]
+    """Cut alpha, float32 (height, width) in [0, 1], from a layer: turned, enlarged, thinned, blurred."""
     across = scale * rng.uniform(0.6, 1.2)
     down = max(0.3, scale * float(np.exp(rng.uniform(*np.log(look.stretch)))))
     # What is cut is larger than needed, so that turning it shows no corner.

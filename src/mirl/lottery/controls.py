@@ -62,7 +62,7 @@ class FinishedRun:
         partial reset what the recipe says.
         """
         start, level = self.rewind_point(), max(self.last_level - 1, 0) if pruned_from is None else pruned_from
-        if not self.last_level:
+        if self.recipe.prune.reset == "full" or not self.last_level:
             return start
         return begin_after_reset(self.recipe.prune.reset, self.recipe.network, start, self.weights(level))
 

@@ -130,16 +130,18 @@ def scores(
     one that is at most as dear. What is used once an image (prompts) counts as at 1/8. Uses are equal within a tensor, so in
     the scope "layer" both scores keep the same weights.
 
+    `prune.cost_exponent` goes between: w^2 over cost to that power, for magnitude and lamp; "macs" is magnitude with 1.
+
     "lamp": w^2 over the sum of the squares of its tensor that are not smaller (Lee et al. 2021, arXiv 2010.07611): what
     pruning the weight costs its layer, with all smaller ones gone. It asks no scale, and empties no layer.
     """
-    if prune.score == "lamp":
-        return {p.name: _lamp(weights[p.name]) for p in prunable_parameters(network, prune)}
-    result = {}
+    exponent, result = 1.0 if prune.score == "macs" else prune.cost_exponent, {}
     for p in prunable_parameters(network, prune):
-        score = np.abs(weights[p.name]) / np.float32(scales[p.name])
-        if prune.score == "macs":
-            score = score / np.float32(math.sqrt(max(p.uses_per_pixel, 1 / 64)))
+        cost = max(p.uses_per_pixel, 1 / 64) ** exponent
+        if prune.score == "lamp":
+            score = _lamp(weights[p.name]) / np.float32(cost)
+        else:
+            score = np.abs(weights[p.name]) / np.float32(scales[p.name]) / np.float32(math.sqrt(cost))
         result[p.name] = score.astype(np.float32)
     return result
 

@@ -48,6 +48,7 @@ from mirl.lottery.train import Listener, Setting, Stopped, train
 from mirl.network.promptir import PromptIR, initialise
 from mirl.recipe import Recipe, network_from_dict, to_dict
 from mirl.ticket import Ticket, write_ticket
+from mirl.windows import TRAINED
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ def search(
                     if ended == levels_now:
                         return SearchResult(folder.path, False, len(plan), level)
                     begin = start
-                    if level:
+                    if level and fabric.broadcast(place.checkpoint.exists()):
+                        masks = shared(fabric, load_masks, place.mask)  # the checkpoint holds all else that it goes on from
+                    elif level:
                         masks, begin = shared(fabric, _prune_and_reset, recipe, folder, level, masks, start, keep)
                         _report_empty(masks, progress)
                     density = describe_masks(recipe.network, recipe.prune, masks)["density"]
@@ -250,7 +253,7 @@ def _ticket(recipe: Recipe, place: TrainingFolder, record: dict[str, Any]) -> Ti
         "scores": record["validation"],
     } | {key: record[key] for key in ("level", "kind", "density", "steps") if key in record}
     network = network_from_dict(record["recipe"]["network"])
-    return Ticket(network, load_arrays(place.weights)[0], load_masks(place.mask), provenance)
+    return Ticket(network, load_arrays(place.weights)[0], load_masks(place.mask), provenance, TRAINED)
 
 
 def name_data(data: Path | None) -> dict[str, str]:

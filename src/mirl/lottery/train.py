@@ -33,6 +33,7 @@ from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, requi
 from mirl.network.promptir import PromptIR
 from mirl.recipe import Recipe, TrainConfig
 
+PATCH = 64  # what budgets count: patches of so many pixels a side, or their equal in area
 Validation = dict[str, dict[str, float]]
 Update = tuple[Tensor, Tensor, Tensor]  # loss and task of each sample, norm of the gradient
 
@@ -41,7 +42,7 @@ class Listener(Protocol):
     """What a training tells while it runs; the command line draws a progress bar from it."""
 
     def __call__(self, step: int, steps: int, values: Mapping[str, float]) -> None:
-        """Take the updates done, the updates to do, and loss, learning_rate, patches_per_second."""
+        """Take the updates done, the updates to do, and loss, learning_rate, patches_per_second (of 64x64 pixels)."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def train(
     """
     fabric, config = setting.fabric, recipe.train
     last = config.steps if last_step is None else last_step
-    share = share_of(fabric, config.batch)
+    share_of(fabric, config.batch)
     torch.manual_seed(recipe.seed)
     network = PromptIR(recipe.network)
     mask_tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
@@ -161,10 +162,11 @@ def train(
     clock = _Clock()
     try:
         while state.step < last:
-            batch = setting.stream.batch(state.step, share, fabric.global_rank, fabric.world_size)
+            count, patch = config.batch_at(state.step)
+            batch = setting.stream.batch(state.step, share_of(fabric, count), fabric.global_rank, fabric.world_size, patch)
             rate = config.minimum_learning_rate if constant_rate else learning_rate(config, state.step)
             pending.append(learner.update(batch, rate))
-            clock.patches += share * fabric.world_size
+            clock.patches += count * (patch / PATCH) ** 2
             at_log = state.step % config.log_every == 0 or state.step == last
             validate_now = config.validate_every > 0 and state.step % config.validate_every == 0 and state.step < last
             if at_log or validate_now or state.step % check_every == 0:
@@ -232,7 +234,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self.began = self.saved = time.monotonic()
-        self.patches = 0
+        self.patches = 0.0  # of PATCH pixels a side, or as much area
 
     def rate(self) -> float:
         return self.patches / max(time.monotonic() - self.began, 1e-9)
