@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from mirl.data.bundled import held_out_photos
+from mirl.degrade.codec import code_jpeg
 from mirl.degrade.tasks import task_named
-from mirl.degrade.web import code_jpeg
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.evaluate.crops import SIDE
 from mirl.evaluate.metrics import psnr
@@ -55,7 +55,7 @@ def measure() -> list[dict[str, object]]:
             row: dict[str, object] = {"task": task, "coding": coding}
             row["input"] = statistics.fmean(psnr(inputs[name], clean) for name, clean in photos.items())
             for ticket, backend in backends.items():
-                outputs = {name: quantise(restore_pixels(backend, image, tile=0)) for name, image in inputs.items()}
+                outputs = {name: quantise(restore_pixels(backend, image)) for name, image in inputs.items()}
                 row[ticket] = statistics.fmean(psnr(outputs[name], clean) for name, clean in photos.items())
             rows.append(row)
             print(row)

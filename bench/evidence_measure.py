@@ -68,7 +68,7 @@ def measure_ticket(places: Places, label: str, place: TrainingFolder, file: Path
     assert places.tests is not None
     ticket = read_ticket(place.ticket)
     backend = open_backend(ticket, "native")
-    result = evaluate(lambda image: restore_pixels(backend, image, tile=0), places.tests, "standard", MEASURED)
+    result = evaluate(lambda image: restore_pixels(backend, image), places.tests, "standard", MEASURED)
     make_folder(file.parent)
     result.write_csv(file.with_suffix(".csv"))
     command = f"mirl evaluate --ticket {place.ticket} --data TESTS --protocol standard --tasks {' '.join(MEASURED)}"

@@ -39,7 +39,7 @@ def measure_times(tickets: dict[str, Path], rounds: int) -> dict[str, Any]:
         works: dict[str, Callable[[], Any]] = {"CDnCNN-B": lambda: network(batch)}
         for name, path in tickets.items():
             backend = open_backend(read_ticket(path), "native", threads=1)
-            works[name] = lambda backend=backend: restore_pixels(backend, photo, tile=0)  # type: ignore[misc]
+            works[name] = lambda backend=backend: restore_pixels(backend, photo)  # type: ignore[misc]
         seconds: dict[str, list[float]] = {name: [] for name in works}
         with torch.inference_mode():
             for turn in range(rounds + 1):

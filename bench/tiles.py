@@ -24,6 +24,7 @@ from mirl.data.bundled import held_out_photos, training_photos
 from mirl.degrade.tasks import task_named
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.engine.memory import keep_large_blocks
+from mirl.engine.options import Options
 from mirl.engine.tiles import OVERLAP, starts
 from mirl.evaluate.metrics import psnr
 from mirl.ticket import load_ticket
@@ -59,8 +60,8 @@ def tiled_against_whole(ticket: str, tile: int) -> list[dict[str, float | str]]:
     rows: list[dict[str, float | str]] = []
     for task in ("denoise25", "derain", "dehaze", "web", "clean"):
         image = clean if task == "clean" else task_named(task).degrade(clean, np.random.default_rng(0))
-        whole = restore_pixels(backend, image, tile=0)
-        tiled = restore_pixels(backend, image, tile=tile)
+        whole = restore_pixels(backend, image, Options(window=0, tile=0))
+        tiled = restore_pixels(backend, image, Options(window=0, tile=tile))
         error = tiled - whole
         steps = np.abs(np.diff(error, axis=1)).mean(axis=(0, 2))
         borders = [edge - 1 for start in starts(1152, tile, OVERLAP)[1:] for edge in (start, start + OVERLAP)]

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mirl.engine.engine import BACKENDS, BackendKind, open_backend, restore, restore_pixels
+from mirl.engine.options import Options
 from mirl.engine.tiles import tile_bytes
 from mirl.errors import MirlError
 from mirl.image import as_pixels, quantise
 from mirl.ticket import Ticket
+from mirl.windows import WHOLE
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.random((40, 56, 3), dtype=np.float32)
@@ -26,6 +28,8 @@ class Fake:
 
     name = "fake"
     bytes_per_pixel = 1000.0
+    windows = WHOLE
+    haze_head = None
 
     def __init__(self, function=lambda pixels: pixels):
         self.function, self.shapes = function, []
@@ -51,7 +55,7 @@ def clone(ticket: Ticket) -> Ticket:
 
 def test_strength_zero_is_the_input_exactly_and_needs_no_network():
     fake = Fake(brighter)
-    result = restore_pixels(fake, PIXELS, strength=0)
+    result = restore_pixels(fake, PIXELS, Options(strength=0))
     np.testing.assert_array_equal(result, PIXELS)
     assert result is not PIXELS
     assert fake.shapes == []
@@ -65,7 +69,7 @@ def test_strength_one_is_the_clipped_output_of_the_network():
 @given(st.floats(0, 1))
 def test_strength_blends_input_and_restored(strength):
     expected = (1 - strength) * PIXELS + strength * np.clip(brighter(PIXELS), 0, 1)
-    result = restore_pixels(Fake(brighter), PIXELS, strength)
+    result = restore_pixels(Fake(brighter), PIXELS, Options(strength))
     np.testing.assert_allclose(result, expected, atol=1e-6)
     assert result.min() >= 0
     assert result.max() <= 1
@@ -76,7 +80,7 @@ def test_strength_blends_input_and_restored(strength):
 @pytest.mark.parametrize("tile", [None, 0, 32])
 def test_the_input_is_never_changed(strength, tile):
     before = PIXELS.copy()
-    restore_pixels(Fake(brighter), PIXELS, strength, tile)
+    restore_pixels(Fake(brighter), PIXELS, Options(strength, tile=tile))
     np.testing.assert_array_equal(PIXELS, before)
 
 
@@ -90,14 +94,14 @@ def test_the_input_is_never_changed(strength, tile):
 )
 def test_an_identity_network_returns_the_same_eight_bit_image(height, width, tile, overlap, strength):
     pixels = quantise(np.random.default_rng(1).random((height, width, 3), dtype=np.float32))
-    result = restore_pixels(Fake(), pixels, strength, tile, overlap)
+    result = restore_pixels(Fake(), pixels, Options(strength, tile=tile), overlap=overlap)
     np.testing.assert_array_equal(quantise(result), pixels)
 
 
 def test_tile_zero_is_the_whole_image_and_a_number_its_side():
     for tile, shapes in ((0, {(40, 56, 3)}), (32, {(32, 32, 3)}), (48, {(40, 48, 3)}), (None, {(40, 56, 3)})):
         fake = Fake()
-        restore_pixels(fake, PIXELS, tile=tile, overlap=8)
+        restore_pixels(fake, PIXELS, Options(tile=tile), overlap=8)
         assert set(fake.shapes) == shapes
 
 
@@ -117,12 +121,20 @@ def test_a_hungry_backend_gets_tiles_by_itself():
         ({"strength": float("nan")}, "found nan"),
         ({"tile": -1}, "tile must be 0"),
         ({"tile": 31}, "at least 32 pixels, found 31"),
-        ({"overlap": -1}, "overlap must be at least 0"),
+        ({"denoise": 1.5}, "denoise must lie between 0 .* found 1.5"),
+        ({"dehaze": -1}, "dehaze must lie between 0"),
+        ({"tone": "loud"}, "tone must be one of auto, keep, found 'loud'"),
+        ({"window": 16}, "window must be 0 .* or 32 to 65536 pixels, found 16"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options, words):
     with pytest.raises(MirlError, match=words):
-        restore_pixels(Fake(), PIXELS, **options)
+        Options(**options)
+
+
+def test_a_wrong_overlap_is_refused():
+    with pytest.raises(MirlError, match="overlap must be at least 0"):
+        restore_pixels(Fake(), PIXELS, overlap=-1)
 
 
 def test_a_network_whose_output_is_no_number_is_refused():

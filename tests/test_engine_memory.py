@@ -10,6 +10,7 @@ from PIL import Image
 
 from conftest import make_ticket
 from mirl.engine.engine import restore_pixels
+from mirl.engine.options import Options
 from mirl.engine.torch import TorchBackend
 from mirl.evaluate.metrics import psnr
 from mirl.recipe import tiny
@@ -44,6 +45,6 @@ def test_tiles_differ_far_less_from_the_whole_image_than_the_network_changes_it(
     backend, rng = TorchBackend(make_ticket(tiny().network, keep=1.0)), np.random.default_rng(0)
     slope = np.linspace(0.1, 0.9, 384, dtype=np.float32)[None, :, None]
     pixels = np.clip(slope + 0.1 * rng.standard_normal((256, 384, 3)).astype(np.float32), 0, 1)
-    whole = restore_pixels(backend, pixels, tile=0)
-    tiled = restore_pixels(backend, pixels, tile=192)
+    whole = restore_pixels(backend, pixels, Options(tile=0))
+    tiled = restore_pixels(backend, pixels, Options(tile=192))
     assert psnr(tiled, whole) > max(40, psnr(whole, pixels) + 8)

@@ -16,9 +16,10 @@ import pytest
 import mirl
 from conftest import MINI, make_ticket
 from mirl.engine.engine import open_backend, restore_pixels
+from mirl.engine.options import Options
 from mirl.errors import MirlError
 from mirl.layers import parameters
-from mirl.recipe import small
+from mirl.recipe import small_laboratory
 from mirl.ticket import Ticket, encode_ticket, read_ticket
 from test_ticket_fuzz import GIANT, claiming
 
@@ -111,7 +112,7 @@ def test_restores_floats_as_python(tmp_path, keep, wasm):
         jobs.append({"action": "float", "height": height, "width": width} | job)
         progress: list[list[int]] = []
         restored = restore_pixels(
-            backend, pixels, options.get("strength", 1), options.get("tile", 0),
+            backend, pixels, Options(options.get("strength", 1), tile=options.get("tile", 0)),
             on_tile=lambda *now, told=progress: told.append(list(now)),
         )  # fmt: skip
         expected.append((restored, progress, options.get("strength") != 0))
@@ -169,7 +170,7 @@ def test_impossible_requests_give_one_error(tmp_path, change, message):
 
 
 def test_images_too_large_for_32_bits_are_cut_into_tiles(tmp_path):
-    _, path = stored(make_ticket(network=small().network), tmp_path)
+    _, path = stored(make_ticket(network=small_laboratory().network), tmp_path)
     sizes = [[64, 64], [3000, 4000], [40_000, 30_000], [1, 1 << 16], [1 << 21, 1]]
     (answer,) = run([{"action": "large", "ticket": path, "sizes": sizes}], tmp_path)
     (whole, few), *large = answer["value"]

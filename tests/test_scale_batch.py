@@ -21,6 +21,7 @@ from PIL import Image
 
 from conftest import make_ticket
 from mirl.cli import main
+from mirl.engine.options import Options
 from mirl.engine.photos import Choices, restore_files
 from mirl.errors import MirlError
 from mirl.scale import places
@@ -137,7 +138,12 @@ def test_the_files_are_those_of_restore_without_an_engine(tmp_path: Path, settin
 
 @pytest.mark.parametrize(
     "choices",
-    [Choices(strength=0.5), Choices(format="webp"), Choices(format="jpeg", quality=50), Choices(max_megapixels=1e-4)],
+    [
+        Choices(Options(strength=0.5)),
+        Choices(format="webp"),
+        Choices(format="jpeg", quality=50),
+        Choices(max_megapixels=1e-4),
+    ],
     ids=["strength", "format", "quality", "max_megapixels"],
 )
 def test_choices_reach_the_workers(tmp_path: Path, ticket: Path, settings: Settings, choices: Choices):
@@ -361,8 +367,8 @@ def test_what_is_done_is_done_again_only_when_something_changed(tmp_path: Path, 
         file.write(b"edited")
     assert again() == ["skipped", "restored", "restored", "restored"]
     assert again() == ["skipped"] * 4
-    assert again(Settings(settings.ticket, settings.backend, 1, Choices(strength=0.5))) == ["restored"] * 4
-    assert again(Settings(settings.ticket, settings.backend, 2, Choices(strength=0.5))) == ["skipped"] * 4
+    assert again(Settings(settings.ticket, settings.backend, 1, Choices(Options(strength=0.5)))) == ["restored"] * 4
+    assert again(Settings(settings.ticket, settings.backend, 2, Choices(Options(strength=0.5)))) == ["skipped"] * 4
 
 
 def test_an_input_that_was_edited_is_restored_again_though_its_size_is_the_same(

@@ -14,11 +14,13 @@ import uvicorn
 from PIL import Image
 
 from mirl.engine.engine import open_backend, restore_pixels
+from mirl.engine.options import Options
 from mirl.image import read_photo
 from mirl.serve.app import PhotoResponse, Settings, create_app
 from mirl.serve.pool import Pool
 from mirl.serve.shelf import Shelf
 from mirl.serve.work import Answer
+from mirl.windows import WHOLE
 from test_serve_api import OFFER, encoded, pixels, refused
 from test_serve_process import places, wait_for
 
@@ -30,6 +32,7 @@ class Counted:
     """The native engine with room for small tiles alone; it stays in tile number `hold` until `go`."""
 
     name, bytes_per_pixel = "counted", 1e6
+    windows, haze_head = WHOLE, None
 
     def __init__(self):
         self.engine = open_backend(OFFER.ticket, "native", threads=1)
@@ -99,7 +102,7 @@ def test_a_photo_that_is_waited_for_takes_all_its_tiles_and_is_right(backend):
         answer = httpx.post(f"http://{host}:{port}/v1/restore", content=PHOTO)
     assert answer.status_code == 200
     assert backend.tiles == 2 * TILES
-    expected = restore_pixels(backend.engine, read_photo(PHOTO).pixels, tile=128)
+    expected = restore_pixels(backend.engine, read_photo(PHOTO).pixels, Options(tile=128))
     np.testing.assert_array_equal(pixels(answer.content), np.rint(expected * 255))
 
 

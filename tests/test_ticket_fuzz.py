@@ -36,31 +36,35 @@ class Parts:
     header: dict[str, Any]
     mask: bytes
     values: bytes
+    head: bytes = b""
 
     def file(self) -> bytes:
-        return packed(json.dumps(self.header).encode(), self.mask, self.values)
+        return packed(json.dumps(self.header).encode(), self.mask, self.values, self.head)
 
 
-def packed(header: bytes, mask: bytes, values: bytes) -> bytes:
-    return framed(zlib.compress(header), zlib.compress(mask), zlib.compress(values))
+def packed(header: bytes, mask: bytes, values: bytes, head: bytes = b"") -> bytes:
+    return framed(*map(zlib.compress, (header, mask, values)), zlib.compress(head) if head else b"")
 
 
-def framed(head: bytes, mask: bytes, values: bytes) -> bytes:
-    """Put deflated blocks together with lengths and checksum that are right; only `mask_block` stays what it was."""
-    body = head + mask + values
-    return struct.pack("<4sIIII", b"MIRL", 1, len(head), len(body) - len(head), zlib.crc32(body)) + body
+def framed(head: bytes, mask: bytes, values: bytes, haze_head: bytes = b"") -> bytes:
+    """Put deflated blocks together with lengths and checksum that are right; only the blocks' sizes stay what they were."""
+    body = head + mask + values + haze_head
+    return struct.pack("<4sIIII", b"MIRL", 2, len(head), len(body) - len(head), zlib.crc32(body)) + body
 
 
 def taken_apart(content: bytes) -> Parts:
     _, _, head, _, _ = struct.unpack_from("<4sIIII", content)
     header, blocks = json.loads(zlib.decompress(content[20 : 20 + head])), content[20 + head :]
     mask = zlib.decompress(blocks[: header["mask_block"]])
-    return Parts(header, mask, zlib.decompress(blocks[header["mask_block"] :]))
+    end = len(blocks) - header["head_block"]
+    head = zlib.decompress(blocks[end:]) if header["head_block"] else b""
+    return Parts(header, mask, zlib.decompress(blocks[header["mask_block"] : end]), head)
 
 
 def resized(parts: Parts) -> Parts:
-    """Repair `mask_block`."""
-    return replace(parts, header=parts.header | {"mask_block": len(zlib.compress(parts.mask))})
+    """Repair `mask_block` and `head_block`."""
+    sizes = {"mask_block": len(zlib.compress(parts.mask)), "head_block": len(zlib.compress(parts.head)) if parts.head else 0}
+    return replace(parts, header=parts.header | sizes)
 
 
 PARTS = resized(taken_apart(encode_ticket(make_ticket(), "float16")))
@@ -311,6 +315,10 @@ def claiming(network: NetworkConfig, **changes: int) -> bytes:
         "kept_half": 0,
         "kept_full": full,
         "provenance": {},
+        "window": 0,
+        "overlap": 0,
+        "haze_head": None,
+        "head_block": 0,
     }
     return framed(zlib.compress(json.dumps(header | changes).encode()), mask, zlib.compress(bytes(4 * full)))
 

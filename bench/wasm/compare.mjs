@@ -19,7 +19,7 @@ for (const { name, ticket, model } of tickets) {
   const input = { [session.inputNames[0]]: new Tensor("float32", planes, [1, 3, side, side]) };
   const contestants = { "onnxruntime-web": async () => (await session.run(input))[session.outputNames[0]].data };
   restorers.forEach((restorer, index) => {
-    contestants[files[index]] = async () => restorer.restoreFloat(pixels, side, side, { tile: 0 });
+    contestants[files[index]] = async () => restorer.restoreFloat(pixels, side, side, { window: 0, tile: 0 });
   });
   const seconds = Object.fromEntries(Object.keys(contestants).map((who) => [who, []])), last = {};
   for (let turn = -warmUp; turn < runs; turn++)

@@ -4,7 +4,9 @@ Strided 3x3 convolutions over features of a thumbnail, their mean, one output. `
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,3 +68,23 @@ def head_shapes(widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 def head_size(widths: tuple[int, ...]) -> int:
     """Return how many values a head of these widths holds."""
     return sum(math.prod(shape) for shape in head_shapes(widths).values())
+
+
+def head_facts(head: HazeHead | None) -> dict[str, Any] | None:
+    """Return what a file says of a head beside its tensors, as plain JSON; None without a head."""
+    return None if head is None else {"widths": list(head.widths), "low": head.low, "high": head.high}
+
+
+def head_of(facts: Any, read: Callable[[dict[str, tuple[int, ...]]], dict[str, NDArray[np.float32]]]) -> HazeHead | None:
+    """Return the head that a file describes: its facts, and `read`, which gives the tensors of these shapes.
+
+    Raises MirlError for facts that `head_facts` does not give, and for what does not fit.
+    """
+    if facts is None:
+        return None
+    if not isinstance(facts, dict) or set(facts) != {"widths", "low", "high"}:
+        raise MirlError("haze head: expected exactly widths, low and high")
+    widths, low, high = facts["widths"], facts["low"], facts["high"]
+    if not isinstance(widths, list) or any(type(value) not in (int, float) for value in (low, high)):
+        raise MirlError("haze head: expected a list of widths, and numbers as low and high")
+    return HazeHead(tuple(widths), float(low), float(high), read(head_shapes(tuple(widths))))

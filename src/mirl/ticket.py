@@ -1,8 +1,8 @@
 """A Ticket: the one value that flows from the search to every user, and the `.mirl` file that holds it.
 
-The file (docs/format.md) is a 20-byte prefix, a deflated JSON header and two deflated blocks: masks bit-packed, values in
-byte planes. Sizes follow from the header's network configuration and are checked before memory is taken, so a truncated,
-altered or foreign file gives one MirlError. Numpy and the standard library only.
+The file (docs/format.md) is a 20-byte prefix, a deflated JSON header and deflated blocks: masks bit-packed, values in byte
+planes, the haze head. Sizes follow from the header's network configuration and are checked before memory is taken, so a
+truncated, altered or foreign file gives one MirlError. Numpy and the standard library only.
 """
 
 import json
@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 from mirl.errors import MirlError
 from mirl.files import write_bytes
+from mirl.haze_head import HazeHead, head_facts, head_of, head_shapes
 from mirl.hub import fetch, is_hub_name
 from mirl.layers import parameter_count, parameters
 from mirl.recipe import NetworkConfig, network_from_dict, to_dict
+from mirl.ticket_blocks import deflate, inflate, join, pack_mask, planes, unpack_mask, unplanes
 from mirl.ticket_header import MAX_HEADER, check_size, parse_header
+from mirl.windows import WHOLE, Windows
 
 Values = Literal["float16", "float32"]
 MAGIC = b"MIRL"
-VERSION = 1
+VERSION = 2  # and 1 is read: no windows, no haze head
 _PREFIX = struct.Struct("<4sIIII")  # magic, version, header bytes, block bytes, CRC-32 of header and blocks
 SHIPPED = Path(__file__).parent / "tickets"
 DEFAULT = "small"
@@ -37,13 +40,16 @@ class Ticket:
 
     `weights` holds every parameter by name as float32, pruned entries exactly 0.0; `masks` (bool, same shapes) only the
     tensors that were pruned: a tensor without a mask is dense. `provenance` is plain JSON: recipe, seed, level, tasks,
-    scores, versions.
+    scores, versions. `windows` says how large photographs are restored; the `haze_head`, where there is one, how much haze a
+    photograph holds.
     """
 
     network: NetworkConfig
     weights: dict[str, NDArray[np.float32]]
     masks: dict[str, NDArray[np.bool_]]
     provenance: dict[str, Any] = field(default_factory=dict)
+    windows: Windows = WHOLE
+    haze_head: HazeHead | None = None
 
     def __repr__(self) -> str:
         """Say what it is in a line; its arrays are long."""
@@ -70,12 +76,12 @@ class Ticket:
 
     @property
     def total(self) -> int:
-        """Number of all trainable parameters of the dense network."""
-        return parameter_count(self.network)
+        """Number of all trainable parameters: of the dense network and of the haze head."""
+        return parameter_count(self.network) + (self.haze_head.size if self.haze_head else 0)
 
     @property
     def kept(self) -> int:
-        """Parameters that the masks keep, dense tensors included."""
+        """Parameters that the masks keep, dense tensors and the haze head included."""
         return self.total - sum(int(mask.size - np.count_nonzero(mask)) for mask in self.masks.values())
 
     @property
@@ -93,8 +99,9 @@ class Ticket:
 def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
     """Return the bytes of a `.mirl` file.
 
-    `values` is how prunable weights are stored; norms, biases and temperatures are always float32. Raises MirlError when
-    a value is not finite or does not fit in float16. A kept weight that float16 rounds to zero stays kept.
+    `values` is how prunable weights are stored; norms, biases and temperatures are always float32, a haze head float16.
+    Raises MirlError when a value is not finite or does not fit in float16. A kept weight that float16 rounds to zero stays
+    kept.
     """
     masks: list[NDArray[np.uint8]] = []
     halves: list[NDArray[np.float32]] = []
@@ -105,12 +112,14 @@ def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
         if mask is not None:
             masks.append(pack_mask(mask))
         (halves if parameter.prunable and values == "float16" else fulls).append(kept)
-    half, full = _join(halves, np.float32), _join(fulls, np.float32)
-    if not np.all(np.isfinite(full)) or np.any(~(np.abs(half) <= np.finfo(np.float16).max)):
+    head = ticket.haze_head
+    ours = join([] if head is None else [head.tensors[name] for name in head_shapes(head.widths)], np.float32)
+    half, full = join(halves, np.float32), join(fulls, np.float32)
+    if not np.all(np.isfinite(full)) or not all(np.all(np.abs(each) <= np.finfo(np.float16).max) for each in (half, ours)):
         raise MirlError("ticket: a weight is not finite or too large for float16; write it with values='float32'")
-    mask_bytes = _join(masks, np.uint8).tobytes()
-    value_bytes = _planes(half.astype("<f2")) + _planes(full.astype("<f4"))
-    blocks = [_deflate(mask_bytes), _deflate(value_bytes)]
+    mask_bytes = join(masks, np.uint8).tobytes()
+    value_bytes = planes(half.astype("<f2")) + planes(full.astype("<f4"))
+    blocks = [deflate(mask_bytes), deflate(value_bytes), deflate(planes(ours.astype("<f2"))) if head else b""]
     header = {
         "network": to_dict(ticket.network),
         "masked": [p.name for p in parameters(ticket.network) if p.name in ticket.masks],
@@ -119,16 +128,20 @@ def encode_ticket(ticket: Ticket, values: Values = "float16") -> bytes:
         "kept_half": int(half.size),
         "kept_full": int(full.size),
         "provenance": ticket.provenance,
+        "window": ticket.windows.size,
+        "overlap": ticket.windows.overlap,
+        "haze_head": head_facts(head),
+        "head_block": len(blocks[2]),
     }
     try:
         text = json.dumps(header, allow_nan=False, sort_keys=True).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise MirlError(f"ticket: provenance must be plain JSON values: {error}") from error
-    parse_header(text)  # what is written can be read
-    head = zlib.compress(text, 9)
-    body = b"".join([head, *blocks])
+    parse_header(text, VERSION)  # what is written can be read
+    start = zlib.compress(text, 9)
+    body = b"".join([start, *blocks])
     check_size(ticket.network, len(body))
-    return _PREFIX.pack(MAGIC, VERSION, len(head), len(body) - len(head), zlib.crc32(body)) + body
+    return _PREFIX.pack(MAGIC, VERSION, len(start), len(body) - len(start), zlib.crc32(body)) + body
 
 
 def write_ticket(ticket: Ticket, path: Path, values: Values = "float16") -> None:
@@ -187,8 +200,8 @@ def _decode(content: bytes) -> Ticket:
             f"found {len(content)} bytes starting with {content[:4]!r}"
         )
     _, version, head_size, block_size, crc = _PREFIX.unpack_from(content)
-    if version != VERSION:
-        raise MirlError(f"ticket version {version}, expected {VERSION}; read it with the mirl that wrote it or a newer one")
+    if version not in (1, VERSION):
+        raise MirlError(f"ticket version {version}, expected 1 or {VERSION}; read it with the mirl that wrote it")
     body = content[_PREFIX.size :]
     if len(body) != head_size + block_size:
         raise MirlError(
@@ -197,7 +210,9 @@ def _decode(content: bytes) -> Ticket:
         )
     if zlib.crc32(body) != crc:
         raise MirlError("altered: the checksum does not match; fetch the file again")
-    header = parse_header(_inflate(body[:head_size], MAX_HEADER, exact=False))
+    header = parse_header(inflate(body[:head_size], MAX_HEADER, exact=False), version)
+    windows, value_end = Windows(header["window"], header["overlap"]), len(body) - header["head_block"]
+    head = _decode_head(header["haze_head"], body[max(value_end, head_size) :])
     network = network_from_dict(header["network"])
     check_size(network, len(body))
     listed = parameters(network)
@@ -206,7 +221,7 @@ def _decode(content: bytes) -> Ticket:
         raise MirlError(f"ticket: a mask for {min(odd)!r:.80}, which is no prunable tensor of its network")
     mask_size = sum(-(-p.size // 8) for p in listed if p.name in masked)
     mask_end = head_size + header["mask_block"]
-    bits = np.frombuffer(_inflate(body[head_size:mask_end], mask_size), np.uint8)
+    bits = np.frombuffer(inflate(body[head_size:mask_end], mask_size), np.uint8)
     masks: dict[str, NDArray[np.bool_]] = {}
     position, counts = 0, {True: 0, False: 0}
     for p in listed:
@@ -220,9 +235,9 @@ def _decode(content: bytes) -> Ticket:
             f"ticket: its masks keep {counts[True]} + {counts[False]} values, its header says "
             f"{header['kept_half']} + {header['kept_full']}"
         )
-    planes = _inflate(body[mask_end:], 2 * counts[True] + 4 * counts[False])
-    halves, fulls = planes[: 2 * counts[True]], planes[2 * counts[True] :]
-    streams = {True: _unplanes(halves, "<f2"), False: _unplanes(fulls, "<f4")}
+    content = inflate(body[mask_end:value_end], 2 * counts[True] + 4 * counts[False])
+    halves, fulls = content[: 2 * counts[True]], content[2 * counts[True] :]
+    streams = {True: unplanes(halves, "<f2"), False: unplanes(fulls, "<f4")}
     if not all(np.all(np.isfinite(stream)) for stream in streams.values()):
         raise MirlError("ticket: a weight is not finite")
     weights: dict[str, NDArray[np.float32]] = {}
@@ -237,51 +252,19 @@ def _decode(content: bytes) -> Ticket:
         else:
             weights[p.name] = np.zeros(p.shape, np.float32)
             weights[p.name][mask] = kept
-    return Ticket(network, weights, masks, header["provenance"])
+    return Ticket(network, weights, masks, header["provenance"], windows, head)
 
 
-def pack_mask(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return a mask eight weights to the byte, in C order, the lowest bit first."""
-    return np.packbits(mask.reshape(-1), bitorder="little")
+def _decode_head(facts: dict[str, Any] | None, block: bytes) -> HazeHead | None:
+    if facts is None and block:
+        raise MirlError("ticket: it has a block for a haze head, but says nothing of one")
 
+    def read(shapes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[np.float32]]:
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        values = np.split(unplanes(inflate(block, 2 * sum(sizes)), "<f2"), np.cumsum(sizes)[:-1])
+        return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), values, strict=True)}
 
-def unpack_mask(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the mask of this shape that `pack_mask` packed; bytes that are missing count as pruned."""
-    return np.unpackbits(packed, count=math.prod(shape), bitorder="little").astype(bool).reshape(shape)
-
-
-def _deflate(data: bytes) -> bytes:
-    """Deflate with strings, runs or Huffman codes alone, and return the smallest: random masks repeat no string."""
-    strategies = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY)
-    encoders = (zlib.compressobj(6, strategy=strategy) for strategy in strategies)  # 9: ten times as long for some 1 %
-    return min((encoder.compress(data) + encoder.flush() for encoder in encoders), key=len)
-
-
-def _inflate(data: bytes, size: int, exact: bool = True) -> bytes:
-    """Inflate to at most `size` bytes (exactly `size` unless told otherwise), never taking more memory than that."""
-    decoder = zlib.decompressobj()
-    try:
-        content = decoder.decompress(data, size + 1)
-    except zlib.error as error:
-        raise MirlError(f"a block of the ticket cannot be inflated: {error}") from error
-    if not decoder.eof or decoder.unused_data or len(content) > size or (exact and len(content) != size):
-        raise MirlError(f"a block of the ticket does not hold the {size} bytes its network asks for")
-    return content
-
-
-def _join(arrays: list[NDArray[Any]], kind: Any) -> NDArray[Any]:
-    return np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.empty(0, kind)
-
-
-def _planes(values: NDArray[Any]) -> bytes:
-    """All first bytes, then all second bytes, ...: exponents deflate well once they stand together."""
-    return values.view(np.uint8).reshape(-1, values.itemsize).T.tobytes()
-
-
-def _unplanes(data: bytes, kind: str) -> NDArray[np.float32]:
-    size = np.dtype(kind).itemsize
-    planes = np.frombuffer(data, np.uint8).reshape(size, -1)
-    return np.ascontiguousarray(planes.T).view(kind).reshape(-1).astype(np.float32)
+    return head_of(facts, read)
 
 
 def describe_ticket(ticket: Ticket, size_bytes: int) -> dict[str, Any]:
@@ -290,6 +273,7 @@ def describe_ticket(ticket: Ticket, size_bytes: int) -> dict[str, Any]:
     `size_bytes` is that of the file the ticket came from.
     `nonzero` counts values that are not zero; `density` what the masks keep (a kept weight may be zero by rounding).
     `density_macs` weighs every kept weight by its uses for each input pixel; `macs_per_pixel` is the sum of those uses.
+    `haze_head` is how many of the parameters are the haze head's, which is neither pruned nor counted by MACs.
     """
     layers, macs = [], [0.0, 0.0]
     prunable = [0, 0]
@@ -298,9 +282,13 @@ def describe_ticket(ticket: Ticket, size_bytes: int) -> dict[str, Any]:
         layers.append({"name": p.name, "kind": p.kind, "shape": list(p.shape), "kept": kept, "density": kept / p.size})
         macs = [macs[0] + kept * p.uses_per_pixel, macs[1] + p.size * p.uses_per_pixel]
         prunable = [prunable[0] + kept * p.prunable, prunable[1] + p.size * p.prunable]
+    head = {} if ticket.haze_head is None else ticket.haze_head.tensors
+    for name, tensor in head.items():
+        facts = {"kind": "haze head", "shape": list(tensor.shape), "kept": tensor.size, "density": 1.0}
+        layers.append({"name": f"haze_head.{name}", **facts})
     return {
         "parameters": ticket.total,
-        "nonzero": sum(int(np.count_nonzero(w)) for w in ticket.weights.values()),
+        "nonzero": sum(int(np.count_nonzero(w)) for w in [*ticket.weights.values(), *head.values()]),
         "density": ticket.density,
         "density_prunable": prunable[0] / prunable[1],
         "density_macs": macs[0] / macs[1],
@@ -308,5 +296,8 @@ def describe_ticket(ticket: Ticket, size_bytes: int) -> dict[str, Any]:
         "bytes": size_bytes,
         "dense_bytes": 4 * ticket.total,
         "tasks": list(ticket.tasks),
+        "window": ticket.windows.size,
+        "overlap": ticket.windows.overlap,
+        "haze_head": ticket.haze_head.size if ticket.haze_head else 0,
         "layers": layers,
     }

@@ -25,6 +25,8 @@ _FIELDS = {
     "kept_full": int,
     "provenance": dict,
 }
+_SINCE_2: dict[str, Any] = {"window": int, "overlap": int, "haze_head": dict | None, "head_block": int}
+_BEFORE_2: dict[str, Any] = {"window": 0, "overlap": 0, "haze_head": None, "head_block": 0}  # what a file of version 1 means
 
 
 def check_size(network: NetworkConfig, file_bytes: int) -> None:
@@ -37,8 +39,8 @@ def check_size(network: NetworkConfig, file_bytes: int) -> None:
         raise MirlError(f"ticket asks for {total} parameters in {file_bytes} bytes, at most {most} are allowed")
 
 
-def parse_header(content: bytes) -> dict[str, Any]:
-    """Return the header with the type of every field checked. Raises MirlError."""
+def parse_header(content: bytes, version: int) -> dict[str, Any]:
+    """Return the header of a file of this version with the type of every field checked. Raises MirlError."""
     if len(content) > MAX_HEADER:
         raise MirlError(
             f"the ticket's header has {len(content)} bytes, at most {MAX_HEADER} are allowed; shorten its provenance"
@@ -48,13 +50,16 @@ def parse_header(content: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MirlError(f"the ticket's header is not JSON: {error}") from error
     _check_plain(header)
-    if not isinstance(header, dict) or set(header) != set(_FIELDS):
-        raise MirlError(f"the ticket's header must hold exactly {', '.join(_FIELDS)}")
-    for name, kind in _FIELDS.items():
-        if type(header[name]) is not kind:
-            raise MirlError(f"the ticket's header field {name} must be {kind.__name__}, found {header[name]!r:.60}")
-    if header["values"] not in ("float16", "float32") or header["mask_block"] < 0:
-        raise MirlError("the ticket's values must be float16 or float32 and its mask block not negative")
+    expected: dict[str, Any] = _FIELDS | (_SINCE_2 if version > 1 else {})
+    if not isinstance(header, dict) or set(header) != set(expected):
+        raise MirlError(f"the ticket's header must hold exactly {', '.join(expected)}")
+    for name, kind in expected.items():
+        if isinstance(header[name], bool) or not isinstance(header[name], kind):
+            wanted = getattr(kind, "__name__", str(kind))
+            raise MirlError(f"the ticket's header field {name} must be {wanted}, found {header[name]!r:.60}")
+    header = _BEFORE_2 | header
+    if header["values"] not in ("float16", "float32") or min(header["mask_block"], header["head_block"]) < 0:
+        raise MirlError("the ticket's values must be float16 or float32 and its blocks not negative")
     if not all(isinstance(name, str) for name in header["masked"]):
         raise MirlError("the ticket's list of masked tensors must hold names")
     return header

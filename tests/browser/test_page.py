@@ -167,30 +167,33 @@ def test_cancel_stops_a_photo_and_the_next_goes_on(page, static_site):
     expect(page.locator("#queue li")).to_have_count(1)
 
 
-def test_tiles_on_several_workers_give_the_bits_of_one_and_python_the_same_picture(page, static_site, ticket):
+@pytest.mark.parametrize("options", [{"window": 96}, {"window": 0, "tile": 96}])
+def test_several_workers_give_the_bits_of_one_and_python_the_same_picture(page, static_site, ticket, options):
     rainy = photo(300, 200)
     page.goto(static_site)
     answers = page.evaluate(
-        """async ([bytes, url]) => {
+        """async ([bytes, url, options]) => {
           const { BrowserEngine } = await import("./engine.js"), { decode } = await import("./photo.js");
+          const { render } = await import("./change.js");
           const image = await decode(new Blob([new Uint8Array(bytes)])), results = [], told = [];
           for (const most of [1, 3]) {
-            const engine = new BrowserEngine(most);
-            results.push(await engine.restore(image, url, { tile: 96, onProgress: (share) => told.push(share) }));
+            const engine = new BrowserEngine(most), onProgress = (share) => told.push(share);
+            results.push(await engine.restore(image, url, { ...options, onProgress }));
             engine.close();
           }
-          const [a, b] = results.map(({ data }) => data);
-          return { same: a.every((value, index) => value === b[index]), data: [...b], told };
+          const [a, b] = results.map(({ steps }) => steps);
+          const same = a.every((value, index) => value === b[index]);
+          return { same, data: [...render(image, results[1], {}).data], told };
         }""",
-        [list(encoded(rainy)), f"{static_site}v1/tickets/{ticket.stem}.mirl"],
+        [list(encoded(rainy)), f"{static_site}v1/tickets/{ticket.stem}.mirl", options],
     )
     found = np.array(answers["data"]).reshape(200, 300, 4)
-    expected = np.asarray(mirl.restore(rainy, mirl.load(ticket), tile=96)).astype(int)
+    expected = np.asarray(mirl.restore(rainy, mirl.load(ticket), **options)).astype(int)
     assert answers["same"]
     assert np.abs(found[..., :3] - expected).max() <= 1
-    tiles = len(answers["told"]) // 4
-    assert tiles > 6
-    assert answers["told"] == [(n + 1) / (2 * tiles) for n in range(2 * tiles)] * 2
+    all_told = len(answers["told"]) // 2
+    assert all_told > 6
+    assert answers["told"] == [(n + 1) / all_told for n in range(all_told)] * 2
 
 
 def test_pixels_orientation_transparency_and_format_survive(page, static_site):
@@ -224,14 +227,16 @@ def test_old_pictures_are_packed_away_and_come_back_unchanged(page, static_site)
     found = page.evaluate(
         """async (files) => {
           const { Pictures } = await import("./pictures.js"), { decode } = await import("./photo.js");
+          const { changeBetween } = await import("./change.js");
           const pictures = new Pictures(5000), items = files.map((bytes) => ({ file: new Blob([new Uint8Array(bytes)]) }));
           const images = await Promise.all(items.map(({ file }) => decode(file)));
-          items.forEach((item, i) => pictures.put(item, images[i], images[(i + 1) % images.length]));
+          const changes = images.map((image, i) => changeBetween(image, images[(i + 1) % images.length], i / 4));
+          items.forEach((item, i) => pictures.put(item, images[i], changes[i]));
           const kept = pictures.kept.size, got = await Promise.all(items.map((item) => pictures.get(item)));
-          const equal = (a, b) => a.data.every((value, index) => value === b.data[index]);
+          const equal = (a, b) => a.length === b.length && a.every((value, index) => value === b[index]);
           pictures.drop(items[0]);
-          const unchanged = ({ before, after }, i) =>
-            equal(before, images[i]) && equal(after, images[(i + 1) % images.length]);
+          const unchanged = ({ before, change }, i) => equal(before.data, images[i].data) && change.haze === i / 4
+            && equal(change.steps, changes[i].steps) && equal(change.parts.haze, changes[i].parts.haze);
           return { kept, gone: (await pictures.get(items[0])) === undefined, same: got.map(unchanged) };
         }""",
         [list(encoded(photo(60, 40, which))) for which in range(4)],

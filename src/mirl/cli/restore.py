@@ -1,7 +1,6 @@
 """mirl restore."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,6 +20,10 @@ def restore(
     ticket: str = "small",
     backend: Literal["auto", "native", "onnx", "torch"] = "auto",
     strength: float = 1.0,
+    denoise: float = 1.0,
+    dehaze: float = 1.0,
+    tone: Literal["auto", "keep"] = "auto",
+    window: int | None = None,
     threads: int | None = None,
     tile: int | None = None,
     format: Literal["keep", "jpeg", "png", "webp", "tiff", "bmp"] = "keep",
@@ -44,8 +47,14 @@ def restore(
         ticket: Name of a shipped ticket, a .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
         backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.
         strength: 0 gives the input back, 1 the restored photo, between them a blend.
+        denoise: How much of the fine change is applied, 0 to 1: noise, rain, traces of coding.
+        dehaze: How much of the change of tone and contrast is applied, 0 to 1, where the ticket sees haze.
+        tone: auto: tone changes as far as the ticket sees haze; keep: tone stays as it is.
+        window: Side of the windows in pixels that are restored each on its own; 0 takes the statistics of the whole photo;
+            what the ticket says when left out.
         threads: Processor threads; the backend's own number when left out.
-        tile: Tile side in pixels; 0 restores the whole photo at once; chosen from the memory it needs when left out.
+        tile: With --window 0: tile side in pixels; 0 restores the whole photo at once; chosen from the memory it needs when
+            left out.
         format: Save as this format, the suffix of the name included; keep is the photo's own.
         quality: 1 to 100, of JPEG and WebP; a fine JPEG keeps its own and a lossless WebP stays so when left out, else 95.
         max_megapixels: Refuse larger photos.
@@ -56,10 +65,11 @@ def restore(
         manifest: Where the manifest of a pool or of Ray goes; manifest.jsonl in the output folder when left out.
         address: Ray cluster to use, auto for the one on this machine; that of RAY_ADDRESS or a new one when left out.
     """
+    from mirl.engine.options import Options
     from mirl.engine.photos import Choices
     from mirl.scale.places import in_memory, is_url
 
-    choices = Choices(strength, tile, format, quality, max_megapixels)
+    choices = Choices(Options(strength, denoise, dehaze, tone, window, tile), format, quality, max_megapixels)
     places = (*inputs, out)
     urls = any(map(is_url, places))
     if engine == "auto":
@@ -88,7 +98,7 @@ def _restore_here(
     keep_large_blocks()
     with counting_progress("restoring") as count:
         result = restore_files(
-            [Path(place) for place in inputs], out, opened, **asdict(choices), recursive=recursive,
+            [Path(place) for place in inputs], out, opened, choices, recursive=recursive,
             progress=lambda done, total, path: count(done, total, path.name),
         )  # fmt: skip
     if out != STREAM:

@@ -1,4 +1,4 @@
-"""Restore an image of any size with a ticket: backends behind one Protocol, strength, tiles."""
+"""Restore an image of any size with a ticket: backends behind one Protocol, in windows or tiles."""
 
 import importlib
 import warnings
@@ -11,22 +11,27 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from mirl.engine.haze import amount_of_haze
+from mirl.engine.options import Options, Tone
 from mirl.engine.tiles import OVERLAP, choose_tile, cut_tiles, map_tiles
+from mirl.engine.tone import apply_change
 from mirl.errors import MirlError
+from mirl.haze_head import HazeHead
 from mirl.image import as_pixels
 from mirl.ticket import Ticket
+from mirl.windows import Windows
 
 Pixels = NDArray[np.float32]
-
-_SMALLEST_TILE = 32
-_ROWS = 256  # blended in bands of rows, to keep temporaries small
+_PLAIN = Options()
 
 
 class Backend(Protocol):
-    """What runs a ticket's network. `bytes_per_pixel` is the working memory of `forward`."""
+    """What runs a ticket's network. `bytes_per_pixel` is the working memory of `forward`; windows and head the ticket's."""
 
     name: str
     bytes_per_pixel: float
+    windows: Windows
+    haze_head: HazeHead | None
 
     def forward(self, pixels: Pixels) -> Pixels:
         """Map degraded float32 (h, w, 3) in [0, 1], any h, w >= 1, to restored (h, w, 3), not clipped."""
@@ -94,56 +99,53 @@ def open_backend(ticket: Ticket, name: str = "auto", threads: int | None = None)
 def restore_pixels(
     backend: Backend,
     pixels: Pixels,
-    strength: float = 1.0,
-    tile: int | None = None,
+    options: Options = _PLAIN,
+    *,
     overlap: int = OVERLAP,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Pixels:
     """Restore float32 (h, w, 3) pixels in [0, 1] to the same shape and range; the input stays as it is.
 
-    `strength` blends: 0 returns the input exactly, 1 the restored image. `tile` is the side of the square
-    tiles in pixels, 0 the whole image at once, None what memory allows. `on_tile(done, all)` reports
-    progress. Raises MirlError for a strength outside [0, 1], a tile below 32, or a network whose output is no
-    number.
+    `overlap` is that of tiles. `on_tile(done, all)` reports windows or tiles. Raises MirlError for an overlap below 0 or a
+    network whose output is no number.
     """
-    check_options(strength, tile)
     if overlap < 0:
         raise MirlError(f"overlap must be at least 0 pixels, found {overlap}")
-    height, width = pixels.shape[:2]
-    if strength == 0:
+    if options.strength == 0:
         return pixels.copy()
+    haze = haze_share(backend, pixels, options)
+    windows = options.windows(backend.windows)
+    if windows.size:  # each alone, whatever the memory
+        restored = map_tiles(backend.forward, pixels, (windows.size, windows.size), windows.overlap, on_tile)
+    else:
+        restored = _restore_whole(backend, pixels, options.tile, overlap, on_tile)
+    return apply_change(pixels, restored, options.strength, options.denoise, haze, backend.name)
+
+
+def haze_share(backend: Backend, pixels: Pixels, options: Options) -> float:
+    """Return how much of the dehazing is wanted: `dehaze` times what the ticket's haze head sees, 1 without a head."""
+    if options.tone == "keep" or options.dehaze == 0:
+        return 0.0
+    return options.dehaze * (1.0 if backend.haze_head is None else amount_of_haze(pixels, backend.haze_head))
+
+
+def _restore_whole(
+    backend: Backend, pixels: Pixels, tile: int | None, overlap: int, on_tile: Callable[[int, int], None] | None
+) -> Pixels:
+    """Run the network with the statistics of the whole image: at once, or in tiles that share them; not clipped."""
+    height, width = pixels.shape[:2]
     if tile is None:
         size = choose_tile(height, width, backend.bytes_per_pixel, overlap)
     else:
         size = (tile or height, tile or width)
     tiles = cut_tiles(pixels, size, overlap)
     if len(tiles) == 1:
-        restored = map_tiles(backend.forward, pixels, size, overlap, on_tile)
-    else:  # two passes: what the network sums over the image, then the image
-        told = on_tile or (lambda done, count: None)
-        every = 2 * len(tiles)
-        with backend.shared_statistics(tiles, lambda done: told(done, every)):
-            restored = map_tiles(backend.forward, pixels, size, overlap, lambda done, count: told(done + count, every))
-    for top in range(0, height, _ROWS):
-        rows = restored[top : top + _ROWS]
-        if not np.isfinite(rows).all():
-            raise MirlError(f"the {backend.name} backend gave NaN or infinite pixels; check the ticket: mirl inspect")
-        np.clip(rows, 0, 1, out=rows)
-        if strength < 1:
-            source = pixels[top : top + _ROWS]
-            rows -= source
-            rows *= np.float32(strength)
-            rows += source
-            np.clip(rows, 0, 1, out=rows)  # rounding
-    return restored
-
-
-def check_options(strength: float, tile: int | None) -> None:
-    """Raise MirlError for a strength outside [0, 1] or a tile that is neither None, 0 nor at least 32."""
-    if not 0 <= strength <= 1:
-        raise MirlError(f"strength must lie between 0 (the input) and 1 (fully restored), found {strength}")
-    if tile is not None and tile != 0 and tile < _SMALLEST_TILE:
-        raise MirlError(f"tile must be 0 (the whole image) or at least {_SMALLEST_TILE} pixels, found {tile}")
+        return map_tiles(backend.forward, pixels, size, overlap, on_tile)
+    # two passes: what the network sums over the image, then the image
+    told = on_tile or (lambda done, count: None)
+    every = 2 * len(tiles)
+    with backend.shared_statistics(tiles, lambda done: told(done, every)):
+        return map_tiles(backend.forward, pixels, size, overlap, lambda done, count: told(done + count, every))
 
 
 def restore(
@@ -151,14 +153,19 @@ def restore(
     ticket: Ticket,
     *,
     strength: float = 1.0,
-    backend: str = "auto",
+    denoise: float = 1.0,
+    dehaze: float = 1.0,
+    tone: Tone = "auto",
+    window: int | None = None,
     tile: int | None = None,
+    backend: str = "auto",
     threads: int | None = None,
 ) -> Any:
     """Restore a PIL image or an array and return the same kind, size and type; transparency is kept.
 
-    Arrays: (h, w), (h, w, 3) or (h, w, 4), uint8, uint16 or floats in [0, 1]. Options as in `restore_pixels`
-    and `open_backend`, and so are the errors raised.
+    Arrays: (h, w), (h, w, 3) or (h, w, 4), uint8, uint16 or floats in [0, 1]. The first six options as in
+    `mirl.engine.options.Options`, the others as in `open_backend`, and so are the errors raised.
     """
+    options = Options(strength, denoise, dehaze, tone, window, tile)
     pixels, back = as_pixels(image)
-    return back(restore_pixels(open_backend(ticket, backend, threads), pixels, strength, tile))
+    return back(restore_pixels(open_backend(ticket, backend, threads), pixels, options))

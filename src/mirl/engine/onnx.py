@@ -26,6 +26,7 @@ class OnnxBackend:
 
     def __init__(self, ticket: Ticket, threads: int | None = None):
         self.threads = threads
+        self.windows, self.haze_head = ticket.windows, ticket.haze_head
         self.bytes_per_pixel = activation_bytes(ticket.network)
         self._weights = Ticket(ticket.network, ticket.weights, ticket.masks)  # a backend must not keep its ticket alive
         self._sessions: dict[Statistics, Any] = {}

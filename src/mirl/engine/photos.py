@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from mirl.engine.engine import Backend, check_options, open_backend, restore_pixels
+from mirl.engine.engine import Backend, open_backend, restore_pixels
+from mirl.engine.options import Options, Tone
 from mirl.errors import MirlError
 from mirl.files import make_folder
 from mirl.image import (
@@ -42,17 +43,15 @@ class Job:
 class Choices:
     """What may be chosen for all photos of a call. Raises MirlError for a value that is none of the possible ones.
 
-    `strength` and `tile` as in `restore_pixels`, `format` one of `mirl.image.CHOICES`, `quality` as in `encode_photo`.
+    `format` is one of `mirl.image.CHOICES`, `quality` as in `encode_photo`.
     """
 
-    strength: float = 1.0
-    tile: int | None = None
+    options: Options = field(default_factory=Options)
     format: str = KEEP
     quality: int | None = None
     max_megapixels: float = MAX_MEGAPIXELS
 
     def __post_init__(self) -> None:
-        check_options(self.strength, self.tile)
         chosen_format(self.format)
         check_quality(self.quality)
         if not self.max_megapixels > 0:
@@ -134,12 +133,8 @@ def restore_files(
     inputs: Sequence[Path],
     output: Path,
     backend: Backend,
+    choices: Choices | None = None,
     *,
-    strength: float = 1.0,
-    tile: int | None = None,
-    format: str = KEEP,
-    quality: int | None = None,
-    max_megapixels: float = MAX_MEGAPIXELS,
     recursive: bool = False,
     progress: Callable[[float, int, Path], None] | None = None,
     stdin: BinaryIO | None = None,
@@ -147,14 +142,13 @@ def restore_files(
 ) -> RestoreResult:
     """Restore what `plan` finds; a bad photo is recorded and the others go on.
 
-    Names and metadata are kept, and so is the format unless `format` asks for another; options as in `Choices`.
+    Names and metadata are kept, and so is the format unless `choices` ask for another.
     An older output is replaced in one step, and a folder made for photos that all failed is taken away.
     `progress(finished, all, photo)` counts photos, with the fraction of the one in work. `stdin` and `stdout` default to the
-    process's. Raises MirlError, before any photo is read, for what `plan` refuses, a wrong option or an output folder that
-    cannot be made.
+    process's. Raises MirlError, before any photo is read, for what `plan` refuses or an output folder that cannot be made.
     """
-    choices = Choices(strength, tile, format, quality, max_megapixels)
-    jobs = plan(inputs, output, recursive, format)
+    choices = choices or Choices()
+    jobs = plan(inputs, output, recursive, choices.format)
     folders = list(dict.fromkeys(job.target.parent for job in jobs if job.target != STREAM))
     made = {place for folder in folders for place in (folder, *folder.parents) if not place.exists()}
     for folder in folders:
@@ -187,22 +181,25 @@ def restore_file(
     ticket: Ticket,
     *,
     strength: float = 1.0,
+    denoise: float = 1.0,
+    dehaze: float = 1.0,
+    tone: Tone = "auto",
+    window: int | None = None,
+    tile: int | None = None,
     format: str = KEEP,
     quality: int | None = None,
     backend: str = "auto",
-    tile: int | None = None,
     threads: int | None = None,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> Path:
     """Restore one photo as `mirl restore SOURCE -o TARGET` does, metadata included, and return the file written.
 
-    `target` is a file where its suffix is an image's, else a folder. Options as in `Choices` and `open_backend`.
+    `target` is a file where its suffix is an image's, else a folder. Options as in `Options`, `Choices` and `open_backend`.
     Raises MirlError for what `plan` refuses, a wrong option, or a photo that cannot be read or written.
     """
-    result = restore_files(
-        [Path(source)], Path(target), open_backend(ticket, backend, threads), strength=strength, tile=tile,
-        format=format, quality=quality, max_megapixels=max_megapixels,
-    )  # fmt: skip
+    options = Options(strength, denoise, dehaze, tone, window, tile)
+    choices = Choices(options, format, quality, max_megapixels)
+    result = restore_files([Path(source)], Path(target), open_backend(ticket, backend, threads), choices)
     for _, message in result.failed:
         raise MirlError(message)
     return result.done[0]
@@ -295,7 +292,7 @@ def _restore_one(
     if job.target != STREAM:
         format = target_format(photo, job.target)
     check_format(photo, format)  # before the work
-    pixels = restore_pixels(backend, photo.pixels, choices.strength, choices.tile, on_tile=on_tile)
+    pixels = restore_pixels(backend, photo.pixels, choices.options, on_tile=on_tile)
     restored = replace(photo, pixels=pixels)
     if job.target != STREAM:
         return write_photo(restored, job.target, choices.quality)

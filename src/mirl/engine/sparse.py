@@ -51,6 +51,7 @@ class NativeBackend:
 
     def __init__(self, ticket: Ticket, threads: int | None = None):
         self.threads = min(threads or available_threads(), _MOST_THREADS)
+        self.windows, self.haze_head = ticket.windows, ticket.haze_head
         self._plan = _pack(ticket)
         self._pointer = _ffi.from_buffer("char[]", self._plan)
         self._idle: list[NDArray[np.uint8]] = []  # scratch memory that no forward is using

@@ -22,6 +22,7 @@ class TorchBackend:
     def __init__(self, ticket: Ticket, threads: int | None = None):
         self.network = network_of(ticket)
         self.threads = threads
+        self.windows, self.haze_head = ticket.windows, ticket.haze_head
         self._lock = threading.RLock()
         self.bytes_per_pixel = activation_bytes(ticket.network)
 

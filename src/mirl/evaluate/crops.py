@@ -51,7 +51,7 @@ def write_strips(dense: Ticket, ticket: Ticket, tasks: tuple[str, ...], folder: 
         for path in held_out_photos():
             clean = cut_centre(quantise(read_pixels(path)), SIDE)
             degraded = task_named(task).degrade(clean, np.random.default_rng(zlib.crc32(f"{task}/{path.stem}".encode())))
-            restored = [quantise(restore_pixels(backend, degraded, tile=0)) for backend in backends]
+            restored = [quantise(restore_pixels(backend, degraded)) for backend in backends]
             scores = [psnr(image, clean) for image in (degraded, *restored)]
             found.append((scores[2] - scores[0], path.stem, scores, (degraded, *restored, clean)))
         found.sort(key=lambda each: (-each[0], each[1]))

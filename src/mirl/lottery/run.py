@@ -37,7 +37,7 @@ from mirl.errors import MirlError
 from mirl.files import lock, make_folder, read_json, write_bytes, write_json
 from mirl.lottery.prune import Masks
 from mirl.recipe import Recipe, recipe_from_dict, to_dict
-from mirl.ticket import pack_mask, unpack_mask
+from mirl.ticket_blocks import pack_mask, unpack_mask
 
 Arrays = dict[str, NDArray[Any]]
 BEFORE = "before-rewind-point"

@@ -15,6 +15,7 @@ from mirl.scale.places import read, write
 from mirl.ticket import DEFAULT, find_ticket, read_ticket
 
 DIED = "its worker died again and again, as for want of memory; restore it alone with a smaller --tile"
+_AMOUNTS = ("strength", "denoise", "dehaze")
 ATTEMPTS = 3  # how many workers one photo may cost
 
 
@@ -29,7 +30,8 @@ class Settings:
 
     def digest(self) -> str:
         """Return 16 hex digits that name what decides the files: ticket, backend and choices, the largest size aside."""
-        choices = asdict(replace(self.choices, strength=float(self.choices.strength), max_megapixels=MAX_MEGAPIXELS))
+        options = {name: float(v) if name in _AMOUNTS else v for name, v in asdict(self.choices.options).items()}
+        choices = asdict(replace(self.choices, max_megapixels=MAX_MEGAPIXELS)) | {"options": options}  # 1 is 1.0
         text = json.dumps([self.backend, choices], sort_keys=True).encode()
         return hashlib.sha256(text + self.ticket).hexdigest()[:16]
 
@@ -99,7 +101,7 @@ class Restorer:
         choices = self._settings.choices
         photo = read_photo(read(task.source), choices.max_megapixels)
         format = target_format(photo, Path(task.target))  # refuses what it cannot hold, before the work
-        pixels = restore_pixels(self._backend, photo.pixels, choices.strength, choices.tile)
+        pixels = restore_pixels(self._backend, photo.pixels, choices.options)
         content = encode_photo(replace(photo, pixels=pixels), format, choices.quality)
         write(task.target, content)
         return hashlib.sha256(content).hexdigest()

@@ -2,14 +2,26 @@
 
 from typing import Any
 
+from mirl.engine.options import TONES
 from mirl.image import CHOICES
-from mirl.serve.work import MEDIA_TYPES
+from mirl.serve.work import LARGEST_WINDOW, MEDIA_TYPES
 
 OCTETS = "application/octet-stream"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_SHARE: dict[str, Any] = {"type": "number", "minimum": 0, "maximum": 1, "default": 1}
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "ticket": {"type": "string", "description": "Name of a ticket of GET /v1/tickets; the default one when left out."},
-    "strength": {"type": "number", "minimum": 0, "maximum": 1, "default": 1, "description": "0 gives the photo back."},
+    "strength": _SHARE | {"description": "0 gives the photo back."},
+    "denoise": _SHARE | {"description": "Of the fine change: noise, rain, traces of coding."},
+    "dehaze": _SHARE | {"description": "Of the change of tone and contrast, where the ticket sees haze."},
+    "tone": {"type": "string", "enum": list(TONES), "default": "auto", "description": "keep: tone stays as it is."},
+    "window": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": LARGEST_WINDOW,
+        "description": "Side of the windows that are restored each on its own, at least 32; 0: the statistics of the whole "
+        "photo; what the ticket says when left out.",
+    },
     "format": {"type": "string", "enum": list(CHOICES), "default": "keep"},
     "quality": {"type": "integer", "minimum": 1, "maximum": 100, "description": "Of JPEG and WebP."},
 }

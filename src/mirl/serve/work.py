@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 from mirl.engine.engine import Backend, restore_pixels
+from mirl.engine.options import TONES, Options, Tone
+from mirl.errors import MirlError
 from mirl.image import CHOICES, check_format, chosen_format, encode_photo, read_photo
 from mirl.serve.refusal import Refusal
+from mirl.windows import windows_of
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff", "BMP": "image/bmp",
 }  # fmt: skip
-PARAMETERS = ("ticket", "strength", "format", "quality")
+PARAMETERS = ("ticket", "strength", "denoise", "dehaze", "tone", "window", "format", "quality")
+LARGEST_WINDOW = 512  # pixels: a larger one takes the memory of many requests
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Wish:
     """What a request asks for; `quality` concerns JPEG and WebP, None is what `mirl restore` does."""
 
     ticket: str | None = None
-    strength: float = 1.0
+    options: Options = field(default_factory=Options)
     format: str | None = None
     quality: int | None = None
 
@@ -35,14 +40,17 @@ class Answer:
 
 def parse_wish(given: Mapping[str, str]) -> Wish:
     """Read the parameters of a request. Raises Refusal (422), naming the wrong one."""
-    strength = _number("strength", given.get("strength", "1"), 0, 1)
-    quality = _number("quality", given["quality"], 1, 100) if "quality" in given else None
-    if quality is not None and quality != int(quality):
-        raise _wrong("quality", "a whole number from 1 to 100")
+    strength, denoise, dehaze = (_number(name, given.get(name, "1"), 0, 1) for name in ("strength", "denoise", "dehaze"))
+    quality = _whole("quality", given["quality"], 1, 100) if "quality" in given else None
+    window = _window(given["window"]) if "window" in given else None
+    tone = given.get("tone", "auto")
+    if tone not in TONES:
+        raise _wrong("tone", f"one of {', '.join(TONES)}")
     name = given.get("format", "keep")
     if name not in CHOICES:
         raise _wrong("format", f"one of {', '.join(CHOICES)}")
-    return Wish(given.get("ticket"), strength, chosen_format(name), None if quality is None else int(quality))
+    options = Options(strength, denoise, dehaze, cast(Tone, tone), window)
+    return Wish(given.get("ticket"), options, chosen_format(name), quality)
 
 
 def restore_bytes(
@@ -57,7 +65,7 @@ def restore_bytes(
     check()
     name = wish.format or photo.format
     check_format(photo, name)  # before the work
-    pixels = restore_pixels(backend(), photo.pixels, wish.strength, on_tile=lambda done, count: check())
+    pixels = restore_pixels(backend(), photo.pixels, wish.options, on_tile=lambda done, count: check())
     check()
     restored = encode_photo(replace(photo, pixels=pixels), name, wish.quality)
     return Answer(restored, name, pixels.shape[0] * pixels.shape[1] / 1e6)
@@ -71,6 +79,26 @@ def _number(name: str, text: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise _wrong(name, f"a number from {low:g} to {high:g}")
     return value
+
+
+def _whole(name: str, text: str, low: int, high: int) -> int:
+    expected = f"a whole number from {low} to {high}"
+    try:
+        value = _number(name, text, low, high)
+    except Refusal as refusal:
+        raise _wrong(name, expected) from refusal
+    if value != int(value):
+        raise _wrong(name, expected)
+    return int(value)
+
+
+def _window(text: str) -> int:
+    try:
+        window = _whole("window", text, 0, LARGEST_WINDOW)
+        windows_of(window)
+    except (Refusal, MirlError) as error:
+        raise _wrong("window", f"0 (the whole photo) or a whole number from 32 to {LARGEST_WINDOW}") from error
+    return window
 
 
 def _wrong(name: str, expected: str) -> Refusal:

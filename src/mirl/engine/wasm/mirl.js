@@ -6,11 +6,13 @@
  *     const restorer = await engine.open(await (await fetch("ticket.mirl")).arrayBuffer());
  *     context.putImageData(restorer.restore(context.getImageData(0, 0, width, height)), 0, 0);
  *
- * Results are those of `mirl restore` with the same tile. `restore` works until it is done: call it in a Worker. To spread
- * the tiles of a photograph over several, call `sum` and `forward` there, as `mapTiles` does here.
+ * Results are those of `mirl restore`. `restore` works until it is done: call it in a Worker. To spread the windows of a
+ * photograph over several, call `forward` there, as `mapTiles` does here, and `tone` when all are back.
  */
+import { thumbnail } from "./haze.js";
 import { readTicket, Ticket } from "./ticket.js";
-import { addSums, checkFinite, Tiling, toBytes, toFloats } from "./tiles.js";
+import { addSums, checkFinite, OVERLAP, Tiling, toBytes, toFloats } from "./tiles.js";
+import { checkTone, split, tone } from "./tone.js";
 
 export { readTicket, Ticket };
 
@@ -29,10 +31,13 @@ const MOST_TENSORS = 20000; // the published network has 600; finding one by its
 /**
  * @typedef {import("./ticket.js").Network} Network
  * @typedef {import("./ticket.js").Tensor} Tensor
- * @typedef {object} Options
- * @property {number} [strength] 0 returns the input exactly, 1 (default) the restored image; between them they are blended
- * @property {number} [tile] side of the square tiles in pixels, 0 the whole image at once; default: what memory allows
- * @property {(done: number, all: number) => void} [onTile] told after each tile; what it throws ends the work
+ * @typedef {object} TileOptions
+ * @property {number} [window] side of the square windows in pixels, each restored by itself, an eighth of it shared with the
+ *   next one; 0: the network looks at the whole image; default: the ticket's own
+ * @property {number} [tile] with window 0, side of the square tiles in pixels, 0 the whole image at once; default: what
+ *   memory allows
+ * @property {(done: number, all: number) => void} [onTile] told after each window or tile; what it throws ends the work
+ * @typedef {import("./tone.js").ToneOptions & TileOptions} Options
  * @typedef {{width: number, height: number, data: Uint8ClampedArray}} Picture RGBA, such as an ImageData
  */
 
@@ -149,9 +154,10 @@ class Engine {
 class Restorer {
   constructor(ticket, memory) {
     const { call, base } = memory;
-    const [network, pointers, weights] = memory.layOut(base, NETWORK_BYTES, 4 * ticket.tensors.length, 4 * ticket.total);
+    const count = ticket.networkSize;
+    const [network, pointers, weights] = memory.layOut(base, NETWORK_BYTES, 4 * ticket.tensors.length, 4 * count);
     memory.putNetwork(network, ticket.network);
-    ticket.unfold(memory.floats(weights, ticket.total));
+    ticket.unfold(memory.floats(weights, count));
     const point = (to) => {
       const list = new Uint32Array(call.memory.buffer, pointers, ticket.tensors.length);
       ticket.tensors.forEach((tensor, index) => {
@@ -161,8 +167,8 @@ class Restorer {
     };
     point(weights);
     const bytes = call.mirl_plan_bytes(network, pointers) >>> 0; // known once the weights are there, which then make room
-    const [plan, moved] = memory.layOut(weights, bytes, 4 * ticket.total);
-    new Uint8Array(call.memory.buffer).copyWithin(moved, weights, weights + 4 * ticket.total);
+    const [plan, moved] = memory.layOut(weights, bytes, 4 * count);
+    new Uint8Array(call.memory.buffer).copyWithin(moved, weights, weights + 4 * count);
     point(moved);
     const failed = bytes ? call.mirl_pack(network, pointers, plan, bytes) : -1;
     if (failed) throw new Error(`the engine cannot use this ticket (error ${failed})`);
@@ -209,23 +215,49 @@ class Restorer {
    * @param {Options} [options]
    * @returns {Float32Array}
    */
-  restoreFloat(pixels, height, width, { strength = 1, tile, onTile } = {}) {
+  restoreFloat(pixels, height, width, options = {}) {
     if (!this.memory) throw new Error("this restorer was closed");
     if (!(Math.min(height, width) >= 1 && pixels.length === 3 * height * width))
       throw new Error(`expected 3 x height x width values, found ${pixels.length} for ${width}x${height} pixels`);
-    if (!(strength >= 0 && strength <= 1)) throw new Error(`strength must lie between 0 and 1, found ${strength}`);
-    if (tile !== undefined && tile !== 0 && !(Number.isInteger(tile) && tile >= SMALLEST_TILE))
-      throw new Error(`tile must be 0 (the whole image) or at least ${SMALLEST_TILE} pixels, found ${tile}`);
-    if (strength === 0) return pixels.slice();
-    const side = tile ?? this.chooseTile(height, width);
-    const restored = this.mapTiles(pixels, new Tiling(height, width, side), onTile ?? (() => {}));
-    checkFinite(restored);
-    const f = Math.fround, share = f(strength), clip = (x) => Math.min(Math.max(x, 0), 1);
-    for (let i = 0; i < restored.length; i++) {
-      const x = clip(restored[i]), source = pixels[i];
-      restored[i] = strength < 1 ? clip(f(f(f(x - source) * share) + source)) : x;
-    }
-    return restored;
+    checkTone(options);
+    const tiling = new Tiling(height, width, this.cut(height, width, options));
+    if (options.strength === 0) return pixels.slice();
+    const change = this.mapTiles(pixels, tiling, options.onTile ?? (() => {})), line = 3 * width;
+    checkFinite(change);
+    for (let i = 0; i < change.length; i++) change[i] -= pixels[i];
+    const read = (y, x, r) => {
+      x.set(pixels.subarray(line * y, line * (y + 1)));
+      r.set(change.subarray(line * y, line * (y + 1)));
+    };
+    const parts = () => split(read, height, width), seen = this.haze(thumbnail(pixels, height, width)) ?? 1;
+    tone(read, height, width, parts, options, seen, (y, row) => {
+      for (let i = 0; i < line; i++) change[line * y + i] = Math.min(Math.max(row[i], 0), 1);
+    });
+    return change;
+  }
+
+  /**
+   * How a photograph is cut: in windows, or, with window 0, in tiles that share their statistics.
+   * @param {number} height
+   * @param {number} width
+   * @param {TileOptions} [options]
+   * @returns {import("./tiles.js").Cut}
+   */
+  cut(height, width, { window, tile } = {}) {
+    for (const [name, side] of Object.entries({ window: window ?? 0, tile: tile ?? 0 }))
+      if (side !== 0 && !(Number.isInteger(side) && side >= SMALLEST_TILE))
+        throw new Error(`${name} must be 0 (the whole image) or at least ${SMALLEST_TILE} pixels, found ${side}`);
+    const { size, overlap } = window === undefined ? this.ticket.windows : { size: window, overlap: window >> 3 };
+    if (size) return { side: size, overlap, whole: false };
+    return { side: tile ?? this.chooseTile(height, width), overlap: OVERLAP, whole: true };
+  }
+
+  /**
+   * How much haze a photograph holds, 0 to 1, or null where the ticket does not judge it.
+   * @param {import("./haze.js").Thumbnail} small
+   */
+  haze(small) {
+    return this.ticket.hazeHead ? this.ticket.hazeHead.amount(small) : null;
   }
 
   /** Let go of all memory. */
@@ -254,23 +286,21 @@ class Restorer {
     return this.memory.call.mirl_scratch_bytes(this.plan, height, width, 1) >>> 0;
   }
 
-  /** Run all tiles and blend them. With several, a first pass sums what the network looks at in the whole image. */
+  /** Run all tiles and blend them. Where they share statistics, a first pass sums them. */
   mapTiles(pixels, tiling, onTile) {
-    const { tiles, tileHeight: h, tileWidth: w } = tiling, count = tiles.length;
-    if (count === 1) {
-      const restored = this.forward(pixels, h, w);
-      onTile(1, 1);
-      return restored;
+    const { tiles, tileHeight: h, tileWidth: w, sharing } = tiling, images = tiles.length, all = sharing ? 2 * images : images;
+    const shared = sharing && { statistics: new Float32Array(this.statisticsSize), images };
+    const result = new Float32Array(pixels.length);
+    let done = 0;
+    if (shared)
+      for (const tile of tiles) {
+        addSums(shared.statistics, this.sum(tiling.take(pixels, tile, 3), h, w));
+        onTile(++done, all);
+      }
+    for (const tile of tiles) {
+      tiling.add(result, tile, this.forward(tiling.take(pixels, tile, 3), h, w, shared));
+      onTile(++done, all);
     }
-    const total = new Float32Array(this.statisticsSize), result = new Float32Array(pixels.length);
-    tiles.forEach((tile, index) => {
-      addSums(total, this.sum(tiling.take(pixels, tile, 3), h, w));
-      onTile(index + 1, 2 * count);
-    });
-    tiles.forEach((tile, index) => {
-      tiling.add(result, tile, this.forward(tiling.take(pixels, tile, 3), h, w, { statistics: total, images: count }));
-      onTile(count + index + 1, 2 * count);
-    });
     return result;
   }
 
@@ -279,7 +309,8 @@ class Restorer {
    * @param {Float32Array} pixels
    * @param {number} height
    * @param {number} width
-   * @param {{statistics: Float32Array, images: number}} [shared] the sums over so many tiles of this size; default: its own
+   * @param {{statistics: Float32Array, images: number}|false} [shared] the sums over so many tiles of this size; default:
+   *   its own
    * @returns {Float32Array}
    */
   forward(pixels, height, width, shared) {
@@ -297,17 +328,17 @@ class Restorer {
     return this.run(pixels, height, width, SUM).sums.slice();
   }
 
-  run(pixels, height, width, mode, shared = { statistics: null, images: 1 }) {
+  run(pixels, height, width, mode, shared) {
     const { memory } = this, bytes = this.scratchBytes(height, width);
     if (!bytes) throw new Error(`${width}x${height} pixels are too many at once; use a smaller tile`);
     const sizes = [4 * pixels.length, 4 * pixels.length, 4 * this.statisticsSize, bytes];
     const [image, out, statistics, scratch] = memory.layOut(this.free, ...sizes);
     const sums = memory.floats(statistics, this.statisticsSize);
-    if (shared.statistics) sums.set(shared.statistics);
+    if (shared) sums.set(shared.statistics);
     else sums.fill(0);
     memory.floats(image, pixels.length).set(pixels);
     const failed = memory.call.mirl_forward(
-      this.plan, image, out, height, width, 1, scratch, bytes, statistics, mode, shared.images);
+      this.plan, image, out, height, width, 1, scratch, bytes, statistics, mode, shared ? shared.images : 1);
     if (failed) throw new Error(`the engine cannot restore ${width}x${height} pixels (error ${failed})`);
     return { output: memory.floats(out, pixels.length), sums };
   }

@@ -6,16 +6,21 @@
  * is wrong.
  */
 
+import { headSize, HazeHead } from "./haze.js";
+
 const PREFIX = 20;
-const VERSION = 1;
+const VERSIONS = [1, 2];
 const MAX_HEADER = 2 ** 20;
 const MAX_DEPTH = 32; // of lists and objects in the header
 const MAX_BLOCKS = 1024;
 const MAX_PARAMETERS = 2 ** 28;
 const SMALL = 2 ** 24, PER_BYTE = 256; // so many parameters fit any file, and so many more for each byte of it
+const SMALLEST_WINDOW = 32, MAX_WINDOW = 65536;
 const PIECE = 16384; // bytes inflated at a time: browsers unfold a whole piece before they hand out any of it
 const FIELDS = { network: "object", masked: "list", values: "string", mask_block: "integer", kept_half: "integer",
   kept_full: "integer", provenance: "object" };
+const FIELDS_2 = { ...FIELDS, window: "integer", overlap: "integer", haze_head: "object or null", head_block: "integer" };
+const HEAD_FIELDS = { widths: "list", low: "number", high: "number" };
 const LENGTHS = { width: 0, blocks: 4, refinement_blocks: 0, heads: 4, expansion: 0, prompts: 0, prompt_widths: 3,
   prompt_sizes: 3 }; // fields of NetworkConfig; 0: one number
 
@@ -34,26 +39,33 @@ export class Ticket {
    * @param {(Uint8Array|null)[]} masks of each tensor, one bit a weight, the lowest first; null: dense
    * @param {Float32Array[]} streams kept values, those stored as float16 and those stored as float32
    * @param {boolean} half whether prunable tensors are in the first stream
+   * @param {{size: number, overlap: number}} windows in which photographs are restored; size 0: statistics of the whole image
+   * @param {HazeHead|null} hazeHead
    */
-  constructor(network, provenance, tensors, masks, streams, half) {
-    Object.assign(this, { network, provenance, tensors, masks, streams, half });
+  constructor(network, provenance, tensors, masks, streams, half, windows, hazeHead) {
+    Object.assign(this, { network, provenance, tensors, masks, streams, half, windows, hazeHead });
   }
 
   /** Number of all parameters of the dense network. */
-  get total() {
+  get networkSize() {
     return this.tensors.reduce((sum, tensor) => sum + tensor.size, 0);
   }
 
-  /** Parameters that the masks keep, dense tensors included. */
+  /** Number of all parameters, those of the haze head included. */
+  get total() {
+    return this.networkSize + (this.hazeHead?.values.length ?? 0);
+  }
+
+  /** Parameters that are kept: all but those that the masks prune. */
   get kept() {
-    return this.streams[0].length + this.streams[1].length;
+    return this.streams[0].length + this.streams[1].length + (this.hazeHead?.values.length ?? 0);
   }
 
   /**
-   * Write all tensors as float32, back to back, pruned weights as 0.
-   * @param {Float32Array} [out] of `total` values
+   * Write all tensors of the network as float32, back to back, pruned weights as 0.
+   * @param {Float32Array} [out] of `networkSize` values
    */
-  unfold(out = new Float32Array(this.total)) {
+  unfold(out = new Float32Array(this.networkSize)) {
     const taken = [0, 0];
     let begin = 0;
     this.tensors.forEach((tensor, index) => {
@@ -84,13 +96,14 @@ export async function readTicket(bytes, engine) {
     throw new Error(`not a ticket: expected a .mirl file of at least ${PREFIX} bytes that starts with MIRL`);
   const prefix = new DataView(data.buffer, data.byteOffset);
   const [version, headSize, blockSize, crc] = [4, 8, 12, 16].map((at) => prefix.getUint32(at, true));
-  if (version !== VERSION) throw new Error(`ticket version ${version}, expected ${VERSION}; get a newer reader`);
+  if (!VERSIONS.includes(version))
+    throw new Error(`ticket version ${version}, expected ${VERSIONS.join(" or ")}; get a newer reader`);
   const body = data.subarray(PREFIX);
   if (body.length !== headSize + blockSize)
     throw new Error(`truncated or overlong: ${body.length} bytes follow the prefix, expected ${headSize + blockSize}; ` +
       "fetch the file again");
   if (crc32(body) !== crc) throw new Error("altered: the checksum does not match; fetch the file again");
-  const header = parseHeader(await inflate(body.subarray(0, headSize), MAX_HEADER, false));
+  const header = parseHeader(await inflate(body.subarray(0, headSize), MAX_HEADER, false), version);
   const { blocks, refinement_blocks: refining } = header.network;
   const deep = 2 * blocks.reduce((sum, count) => sum + count, 0) + refining;
   if (deep > MAX_BLOCKS) throw new Error(`ticket asks for a network of ${deep} blocks, at most ${MAX_BLOCKS} are allowed`);
@@ -120,14 +133,24 @@ export async function readTicket(bytes, engine) {
   if (counts[0] !== header.kept_half || counts[1] !== header.kept_full)
     throw new Error(`ticket: its masks keep ${counts.join(" + ")} values, its header says ` +
       `${header.kept_half} + ${header.kept_full}`);
-  const planes = await inflate(body.subarray(maskEnd), 2 * counts[0] + 4 * counts[1]);
+  const valueEnd = body.length - header.head_block;
+  if (valueEnd < maskEnd) throw new Error("ticket: its blocks are longer than the file");
+  const planes = await inflate(body.subarray(maskEnd, valueEnd), 2 * counts[0] + 4 * counts[1]);
   const streams = [halves(planes.subarray(0, 2 * counts[0])), floats(planes.subarray(2 * counts[0]))];
   if (!streams.every((stream) => stream.every(Number.isFinite))) throw new Error("ticket: a weight is not finite");
-  return new Ticket(header.network, header.provenance, tensors, masks, streams, half);
+  const windows = { size: header.window, overlap: header.overlap };
+  const hazeHead = header.haze_head && (await readHead(body.subarray(valueEnd), header.haze_head));
+  return new Ticket(header.network, header.provenance, tensors, masks, streams, half, windows, hazeHead);
 }
 
-/** Parse the header and check the type of every field, those of the network too. */
-function parseHeader(bytes) {
+async function readHead(block, { widths, low, high }) {
+  const values = halves(await inflate(block, 2 * headSize(widths)));
+  if (!values.every(Number.isFinite)) throw new Error("ticket: a weight of its haze head is not finite");
+  return new HazeHead(widths, low, high, values);
+}
+
+/** Parse the header and check the type of every field, those of the network and of the haze head too. */
+function parseHeader(bytes, version) {
   let header;
   try {
     header = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
@@ -137,9 +160,11 @@ function parseHeader(bytes) {
   checkPlain(header);
   const names = (value) => JSON.stringify(Object.keys(value).sort());
   const exactly = (value, fields) => kindOf(value) === "object" && names(value) === names(fields);
-  if (!exactly(header, FIELDS)) throw new Error(`the ticket's header must hold exactly ${Object.keys(FIELDS).join(", ")}`);
-  for (const [name, kind] of Object.entries(FIELDS))
-    if (kindOf(header[name]) !== kind) throw new Error(`the ticket's header field ${name} must be ${kind}`);
+  const fields = version === 1 ? FIELDS : FIELDS_2;
+  if (!exactly(header, fields)) throw new Error(`the ticket's header must hold exactly ${Object.keys(fields).join(", ")}`);
+  for (const [name, kind] of Object.entries(fields))
+    if (!kind.includes(kindOf(header[name]))) throw new Error(`the ticket's header field ${name} must be ${kind}`);
+  if (version === 1) Object.assign(header, { window: 0, overlap: 0, haze_head: null, head_block: 0 });
   if (!["float16", "float32"].includes(header.values) || header.mask_block < 0)
     throw new Error("the ticket's values must be float16 or float32 and its mask block not negative");
   if (!header.masked.every((name) => typeof name === "string"))
@@ -152,7 +177,23 @@ function parseHeader(bytes) {
     if (!Array.isArray(list) || (length && list.length !== length) || !list.every(fits))
       throw new Error(`the ticket's network field ${name} must be ${length || "one"} of the sizes 1 to 4096`);
   }
+  checkWindows(header);
+  if (header.haze_head) checkHead(header.haze_head, exactly(header.haze_head, HEAD_FIELDS));
+  if (header.head_block < 0 || (header.haze_head === null && header.head_block > 0))
+    throw new Error("the ticket's head_block must be 0 without a haze head, and never negative");
   return header;
+}
+
+function checkWindows({ window, overlap }) {
+  const fits = window === 0 || (window >= SMALLEST_WINDOW && window <= MAX_WINDOW);
+  if (!fits || overlap < 0 || 2 * overlap > window)
+    throw new Error(`the ticket's window must be 0 or ${SMALLEST_WINDOW} to ${MAX_WINDOW} pixels, its overlap at most half of it`);
+}
+
+function checkHead({ widths, low, high }, exact) {
+  if (!exact || !headSize(widths)) throw new Error("the ticket's haze head must hold possible widths, low and high");
+  if (!(typeof low === "number" && typeof high === "number" && 0 <= low && low < high && high <= 1))
+    throw new Error("the ticket's haze head must say 0 <= low < high <= 1");
 }
 
 /** Refuse what python's reader refuses: deep nesting, numbers beyond all bounds, halves of characters. */

@@ -1,24 +1,31 @@
 /**
- * A large photograph in overlapping tiles of one size: the twin of mirl/engine/tiles.py.
+ * A photograph in overlapping tiles of one size: the twin of mirl/engine/tiles.py.
  *
- * The network is run twice over every tile: first to sum what it looks at in the whole image, then, with those sums, to
- * restore. Tiles of either pass do not depend on each other, so they may be run anywhere, such as in several Workers; sums
- * and results added in the order of the tiles are the same bits then.
+ * Tiles do not depend on each other, so they may be run anywhere, such as in several Workers; results added in the order of
+ * the tiles are the same bits then. A ticket's windows are tiles, each restored by itself. Where a ticket looks at the whole
+ * image (window 0) and that does not fit in memory, the network is run over every tile twice: first to sum what it looks at,
+ * then, with those sums, to restore.
  */
 
-const OVERLAP = 64; // as in tiles.py
+export const OVERLAP = 64; // of tiles for want of memory, as in tiles.py
 const f = Math.fround;
 
-/** @typedef {{top: number, left: number, down: Float32Array, across: Float32Array}} Tile a place and the weights there */
+/**
+ * @typedef {object} Cut
+ * @property {number} side of the square tiles; 0: the whole image is one
+ * @property {number} overlap that neighbours share at least, half a tile at most
+ * @property {boolean} whole whether each tile is to look at the whole image, through statistics that all share
+ * @typedef {{top: number, left: number, down: Float32Array, across: Float32Array}} Tile a place and the weights there
+ */
 
 export class Tiling {
   /**
    * @param {number} height
    * @param {number} width
-   * @param {number} side of the square tiles; 0: the whole image is one
+   * @param {Cut} cut
    */
-  constructor(height, width, side) {
-    const rows = cut(height, side || height), columns = cut(width, side || width);
+  constructor(height, width, { side, overlap, whole }) {
+    const rows = cut(height, side || height, overlap), columns = cut(width, side || width, overlap);
     this.height = height;
     this.width = width;
     this.tileHeight = rows.tile;
@@ -26,6 +33,7 @@ export class Tiling {
     /** @type {Tile[]} */
     this.tiles = rows.starts.flatMap((top, i) =>
       columns.starts.map((left, k) => ({ top, left, down: rows.windows[i], across: columns.windows[k] })));
+    this.sharing = whole && this.tiles.length > 1;
   }
 
   /**
@@ -96,8 +104,8 @@ export function checkFinite(values) {
 }
 
 /** Where tiles begin on a line of `size` pixels, and their weights there: `starts` and `windows` of tiles.py. */
-function cut(size, wanted) {
-  const tile = Math.min(wanted, size), overlap = Math.min(OVERLAP, tile >> 1);
+function cut(size, wanted, most) {
+  const tile = Math.min(wanted, size), overlap = Math.min(most, tile >> 1);
   const gaps = tile === size ? 0 : Math.ceil((size - tile) / (tile - overlap));
   const starts = Array.from({ length: gaps + 1 }, (_, i) => Math.floor(((size - tile) * i) / Math.max(gaps, 1)));
   const raw = starts.map(() => new Float64Array(tile).fill(1)), total = new Float64Array(size);

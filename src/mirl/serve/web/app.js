@@ -1,8 +1,9 @@
 /** The page: what its controls do, and how a photograph goes from a file to the stage and back to a file. */
 import { BrowserEngine } from "./engine.js";
-import { describe, List } from "./list.js";
+import { changeBetween, render } from "./change.js";
+import { describe, describeHaze, List } from "./list.js";
 import { freeName, savedName } from "./names.js";
-import { blend, decode, encode, inspect, Refused } from "./photo.js";
+import { decode, encode, inspect, Refused } from "./photo.js";
 import { Pictures } from "./pictures.js";
 import { Queue } from "./queue.js";
 import { addresses, listTickets, restoreOnServer } from "./server.js";
@@ -13,13 +14,20 @@ const { tickets: listing, restore: restoring } = addresses();
 const engine = new BrowserEngine(), pictures = new Pictures(), viewer = new Viewer();
 const queue = new Queue(work, onChange);
 const list = new List({ show, cancel: (item) => queue.cancel(item), again: (item) => queue.again(item), remove, download });
+const FULL = { strength: 1, denoise: 1, dehaze: 1, tone: "auto" };
+const SLIDERS = ["strength", "denoise", "dehaze"]; // in per cent
 const names = new Set();
 let tickets = [], shown = null, drawn = 0;
 const offered = listTickets(listing).then(offer, noTickets);
 
-const strength = () => Number(one("strength").value) / 100;
+/** @returns {import("./tone.js").ToneOptions} */
+function toning() {
+  const [strength, denoise, dehaze] = SLIDERS.map((name) => Number(one(name).value) / 100);
+  return { strength, denoise, dehaze, tone: marked("tone") };
+}
+const marked = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 const saving = () => ({ format: one("format").value, quality: one("qualities").hidden ? undefined : Number(one("quality").value) });
-const place = () => document.querySelector('input[name="place"]:checked').value;
+const place = () => marked("place");
 const chosen = () => tickets.find(({ name }) => name === one("ticket").value);
 
 /** @param {{default: string, tickets: import("./server.js").TicketFacts[]}} listed */
@@ -55,11 +63,14 @@ function onSettings() {
   if (!away) engine.prepare(url).catch(() => {}); // the first photograph will say it
 }
 
-/** What stands beside a slider, for eyes and for screen readers. */
-function onStrength() {
-  const text = `${one("strength").value} %`;
-  one("strength-now").textContent = text;
-  one("strength").setAttribute("aria-valuetext", text);
+/** What stands beside the sliders, for eyes and for screen readers. */
+function onTone() {
+  for (const name of SLIDERS) {
+    const text = `${one(name).value} %`;
+    one(`${name}-now`).textContent = text;
+    one(name).setAttribute("aria-valuetext", text);
+  }
+  one("dehaze").disabled = marked("tone") === "keep";
 }
 
 function onFormat() {
@@ -83,7 +94,7 @@ function add(files) {
 async function work(item, signal, onProgress) {
   await offered;
   const ticket = chosen(), server = place() === "server";
-  Object.assign(item, { where: server ? "on the server" : "in this browser", ticket: ticket.name, result: undefined });
+  Object.assign(item, { where: server ? "on the server" : "in this browser", ticket: ticket.name, result: null, haze: null });
   item.header = await inspect(item.file);
   const before = await decode(item.file).catch((error) => {
     if (server && item.header.type === "image/tiff") return null; // the server can do what this browser cannot
@@ -95,14 +106,18 @@ async function work(item, signal, onProgress) {
     pictures.put(item, before, null);
     if (item === shown) await draw();
   }
-  let after;
+  let change;
   if (server) {
-    item.result = await restoreOnServer(restoring, item.file, { ticket: ticket.name, strength: 1, signal });
-    after = before && (await decode(item.result, Infinity));
-  } else after = await engine.restore(before, ticket.url, { signal, onProgress });
+    const { file, haze } = await restoreOnServer(restoring, item.file, { ticket: ticket.name, ...FULL }, signal);
+    Object.assign(item, { result: file, haze });
+    change = before && changeBetween(before, await decode(file, Infinity), haze);
+  } else {
+    change = await engine.restore(before, ticket.url, { signal, onProgress });
+    item.haze = change.haze;
+  }
   signal.throwIfAborted();
   item.seen = Boolean(before);
-  pictures.put(item, before, after);
+  pictures.put(item, before, change);
 }
 
 function onChange(item) {
@@ -128,8 +143,9 @@ function show(item) {
   return draw();
 }
 
-/** What the stage says of an item. */
+/** What the stage and the settings say of an item. */
 function tell(item) {
+  one("haze-seen").textContent = describeHaze(item);
   if (!item || (item.state === "done" && item.seen)) viewer.say("");
   else if (item.state === "done") viewer.say("Restored. This browser cannot show it, but save it.");
   else viewer.say(describe(item), item.state === "failed");
@@ -150,18 +166,18 @@ async function draw() {
   if (turn !== drawn) return; // something newer is drawn
   tell(item);
   if (!picture?.before) viewer.show(null, null);
-  else viewer.show(picture.before, picture.after && blend(picture.before, picture.after, strength()));
+  else viewer.show(picture.before, picture.change && render(picture.before, picture.change, toning()));
 }
 
-/** The file to save: the server's own where it has made it at this strength and in this format. */
+/** The file to save: the server's own where it has made it with these settings and in this format. */
 async function saved(item) {
-  const wish = saving();
+  const wish = saving(), tone = toning();
   if (item.where === "on the server") {
-    if (strength() === 1 && wish.format === "keep") return item.result;
-    return restoreOnServer(restoring, item.file, { ticket: item.ticket, strength: strength(), ...wish });
+    const same = wish.format === "keep" && Object.entries(FULL).every(([name, value]) => tone[name] === value);
+    return same ? item.result : (await restoreOnServer(restoring, item.file, { ticket: item.ticket, ...tone, ...wish })).file;
   }
-  const { before, after } = await pictures.get(item);
-  return encode(blend(before, after, strength()), item.header.type, wish);
+  const { before, change } = await pictures.get(item);
+  return encode(render(before, change, tone), item.header.type, wish);
 }
 
 async function download(item) {
@@ -206,11 +222,12 @@ function listen() {
   one("format").addEventListener("change", onFormat);
   one("quality").addEventListener("input", onFormat);
   let asked = 0;
-  one("strength").addEventListener("input", () => {
-    onStrength();
-    cancelAnimationFrame(asked);
-    asked = requestAnimationFrame(draw);
-  });
+  for (const name of [...SLIDERS, "tones"])
+    one(name).addEventListener("input", () => {
+      onTone();
+      cancelAnimationFrame(asked);
+      asked = requestAnimationFrame(draw);
+    });
   document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));
   let inside = 0; // elements that a dragged file is over
   const carries = (event) => event.dataTransfer?.types.includes("Files");
@@ -231,5 +248,5 @@ function listen() {
 
 offered.catch(() => {}); // it is written in the page
 onFormat(); // a page that was reloaded keeps what was chosen
-onStrength();
+onTone();
 listen();

@@ -1,13 +1,20 @@
-/** The engine in this browser: one Worker a core, each with the ticket; the tiles of a photograph are spread over them. */
+/** The engine in this browser: one Worker a core, each with the ticket; the windows of a photograph are spread over them. */
+import { Gathering } from "./change.js";
+import { thumbnail } from "./haze.js";
 import { wasmFile } from "./mirl.js";
 import { spread } from "./spread.js";
-import { addSums, checkFinite, Tiling, toBytes } from "./tiles.js";
+import { addSums, Tiling } from "./tiles.js";
 
-const MOST_WORKERS = 4; // each may take up to 0.8 GB for a tile
+const MOST_WORKERS = 8, WORKER_BYTES = 2 ** 25; // what each takes beside the memory for its window
 
-/** How many workers pay on this machine; where a browser does not tell its memory (iPhone, Firefox), 4 GB are assumed. */
-export function workerCount({ hardwareConcurrency = 1, deviceMemory = 4 } = navigator) {
-  return Math.max(1, Math.min(hardwareConcurrency, MOST_WORKERS, Math.floor(deviceMemory / 2)));
+/**
+ * How many workers pay on this machine: half of its memory may be taken. Where a browser does not tell it (iPhone, Firefox),
+ * 4 GB are assumed.
+ * @param {number} bytes of memory for one window
+ */
+export function workerCount(bytes, { hardwareConcurrency = 1, deviceMemory = 4 } = navigator) {
+  const fit = Math.floor((deviceMemory * 2 ** 29) / (bytes + WORKER_BYTES));
+  return Math.max(1, Math.min(hardwareConcurrency, MOST_WORKERS, fit));
 }
 
 /** A Worker whose answers are promises. */
@@ -46,8 +53,8 @@ class Hand {
 
 /** Restores one photograph at a time; a photograph that is cancelled costs its workers, and the next one new ones. */
 export class BrowserEngine {
-  /** @param {number} most workers */
-  constructor(most = workerCount()) {
+  /** @param {number} [most] workers; default: as many as pay */
+  constructor(most) {
     this.most = most;
     this.tickets = new Map();
     /** @type {Hand[]} */
@@ -62,13 +69,13 @@ export class BrowserEngine {
   }
 
   /**
-   * Restore a picture at full strength.
+   * Find what the ticket changes in a picture.
    * @param {ImageData} image
    * @param {string} ticketUrl
-   * @param {{signal?: AbortSignal, onProgress?: (share: number) => void, tile?: number}} [options]
-   * @returns {Promise<ImageData>}
+   * @param {{signal?: AbortSignal, onProgress?: (share: number) => void} & import("./mirl.js").TileOptions} [options]
+   * @returns {Promise<import("./change.js").Change>}
    */
-  async restore(image, ticketUrl, { signal, onProgress = () => {}, tile } = {}) {
+  async restore(image, ticketUrl, { signal, onProgress = () => {}, ...options } = {}) {
     const stop = () => this.close(signal.reason);
     signal?.throwIfAborted();
     signal?.addEventListener("abort", stop);
@@ -77,15 +84,14 @@ export class BrowserEngine {
       const { height, width } = image;
       const [first] = await this.open(ticketUrl, 1);
       signal?.throwIfAborted();
-      const tiling = new Tiling(height, width, tile ?? (await first.ask("choose", { height, width })));
-      const hands = await this.open(ticketUrl, Math.min(this.most, tiling.tiles.length));
+      const small = thumbnail(image.data, height, width), haze = await first.ask("haze", { small });
+      const { cut, bytes } = await first.ask("cut", { height, width, options }), tiling = new Tiling(height, width, cut);
+      const hands = await this.open(ticketUrl, Math.min(this.most ?? workerCount(bytes), tiling.tiles.length));
       signal?.throwIfAborted();
-      const restored = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
+      const steps = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
+      const change = await first.ask("parts", { data: image.data, steps, height, width }, [steps.buffer]);
       signal?.throwIfAborted();
-      checkFinite(restored);
-      const out = new ImageData(new Uint8ClampedArray(image.data), width, height);
-      toBytes(restored, out.data);
-      return out;
+      return { ...change, haze, seen: haze ?? 1 };
     } finally {
       this.busy--;
       signal?.removeEventListener("abort", stop);
@@ -139,24 +145,19 @@ async function fetchBytes(url) {
   return response.arrayBuffer();
 }
 
-/** As Restorer.mapTiles of mirl.js, with the same bits, but over several workers. */
+/** As Restorer.mapTiles of mirl.js, but over several workers, whose number changes no bit; returns the steps of a change. */
 async function runTiles(hands, data, tiling, statisticsSize, onProgress) {
-  const { tiles, tileHeight: height, tileWidth: width } = tiling, count = tiles.length;
+  const { tiles, tileHeight: height, tileWidth: width, sharing } = tiling, images = tiles.length;
   let done = 0;
   const each = (action, shared, use) => spread(hands, tiles, async (hand, tile) => {
     const part = tiling.take(data, tile, 4);
     const answer = await hand.ask(action, { data: part, height, width, shared }, [part.buffer]);
-    onProgress(++done / (count === 1 ? 1 : 2 * count));
+    onProgress(++done / (sharing ? 2 * images : images));
     return answer;
   }, use);
-  if (count === 1) {
-    let restored;
-    await each("forward", undefined, (answer) => (restored = answer));
-    return restored;
-  }
-  const total = new Float32Array(statisticsSize);
-  await each("sum", undefined, (answer) => addSums(total, answer));
-  const result = new Float32Array((data.length / 4) * 3);
-  await each("forward", { statistics: total, images: count }, (answer, tile) => tiling.add(result, tile, answer));
-  return result;
+  const shared = sharing && { statistics: new Float32Array(statisticsSize), images };
+  if (shared) await each("sum", undefined, (answer) => addSums(shared.statistics, answer));
+  const gathering = new Gathering(data, tiling);
+  await each("forward", shared, (answer, tile) => gathering.add(tile, answer));
+  return gathering.finish();
 }

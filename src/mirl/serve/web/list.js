@@ -93,6 +93,13 @@ export function describe({ state, message, progress, seconds, where, ticket }) {
   return state === "failed" ? message : "Cancelled";
 }
 
+/** How much haze was seen in an item, or none. */
+export function describeHaze(item) {
+  if (item?.state !== "done") return "Haze seen: known once restored";
+  if (item.haze === null) return "Haze seen: not judged by this network";
+  return `Haze seen: ${item.haze ? `${Math.max(1, Math.round(100 * item.haze))} %` : "none, the tone stays"}`;
+}
+
 function button(parent, name, word, act) {
   const made = parent.appendChild(document.createElement("button"));
   Object.assign(made, { type: "button", className: name, textContent: word });

@@ -2,7 +2,7 @@
 import { readHeader } from "./header.js";
 import { savedType } from "./names.js";
 
-export const MAX_MEGAPIXELS = 40; // in this browser: about 0.7 GB with all copies; some phones allow a canvas even less
+export const MAX_MEGAPIXELS = 40; // in this browser: about 0.9 GB with all copies; some phones allow a canvas even less
 export const MAX_MEGABYTES = 100;
 const QUALITY = 95; // as mirl restore
 
@@ -71,23 +71,6 @@ function contextOf(width, height, alpha = true) {
   const context = canvas.getContext("2d", { alpha, colorSpace: "srgb", willReadFrequently: true });
   if (!context) throw new Error("no canvas");
   return context;
-}
-
-/**
- * Blend as `mirl restore --strength`: 0 is `before`, 1 `after`; alpha stays.
- * @param {ImageData} before
- * @param {ImageData} after
- * @param {number} strength
- * @param {ImageData} [out] written and returned
- * @returns {ImageData}
- */
-export function blend(before, after, strength, out = new ImageData(before.width, before.height)) {
-  if (strength === 1) out.data.set(after.data);
-  else {
-    const a = before.data, b = after.data, to = out.data;
-    for (let i = 0; i < a.length; i++) to[i] = a[i] + (b[i] - a[i]) * strength; // rounded by the array
-  }
-  return out;
 }
 
 /** Whether any pixel lets something shine through. */

@@ -1,11 +1,12 @@
-/** The pixels of photographs before and after: those used last are kept, older ones packed away and decoded once more. */
+/** The pixels of photographs and their changes: those used last are kept, older ones packed away and decoded once more. */
 import { decode } from "./photo.js";
 
-const MOST_PIXELS = 48e6; // 8 bytes each
+const MOST_PIXELS = 40e6; // 10 bytes each
 
 /**
- * @typedef {{before: ImageData|null, after: ImageData|null}} Picture `before` is null for what this browser cannot show
- * @typedef {{file: Blob, result?: Blob}} Source an item: its file, and its result where that is a file too
+ * @typedef {{before: ImageData|null, change: import("./change.js").Change|null}} Picture `before` is null for what this
+ *   browser cannot show, `change` before there is one
+ * @typedef {{file: Blob}} Source an item: its file
  */
 
 export class Pictures {
@@ -17,9 +18,9 @@ export class Pictures {
   }
 
   /** @param {Source} item */
-  put(item, before, after) {
+  put(item, before, change) {
     this.drop(item);
-    this.kept.set(item, { before, after });
+    this.kept.set(item, { before, change });
     this.makeRoom();
   }
 
@@ -30,10 +31,10 @@ export class Pictures {
   async get(item) {
     let picture = this.kept.get(item);
     if (!picture && this.packed.has(item)) {
-      const files = await Promise.all(this.packed.get(item));
-      const [before, after] = await Promise.all(files.map((file) => file && decode(file, Infinity)));
+      const { file, change } = this.packed.get(item);
+      const [before, bytes] = await Promise.all([file && decode(file, Infinity), change?.steps.arrayBuffer()]);
       if (!this.packed.has(item)) return this.get(item); // put, got or dropped meanwhile
-      picture = { before, after };
+      picture = { before, change: change && { ...change, steps: new Int16Array(bytes) } };
     }
     if (!picture) return undefined;
     this.kept.delete(item);
@@ -55,16 +56,9 @@ export class Pictures {
       if (pixels <= this.most) break;
       pixels -= size(picture);
       this.kept.delete(item);
-      const packed = picture.after && pack(picture.after);
-      packed?.catch(() => {}); // whoever asks for it is told
-      this.packed.set(item, [picture.before && item.file, packed]);
+      const { before, change } = picture;
+      const packed = change && { ...change, steps: new Blob([change.steps]) }; // a browser moves large ones to its disk
+      this.packed.set(item, { file: before && item.file, change: packed });
     }
   }
-}
-
-/** As a PNG, without loss. */
-async function pack(pixels) {
-  const canvas = new OffscreenCanvas(pixels.width, pixels.height);
-  canvas.getContext("2d", { colorSpace: "srgb" }).putImageData(pixels, 0, 0);
-  return canvas.convertToBlob({ type: "image/png" });
 }

@@ -2,6 +2,7 @@
 import { Refused } from "./photo.js";
 
 const TRIES = 6; // when the server is busy
+const HAZE = "Mirl-Haze"; // header of an answer
 
 /** @typedef {{name: string, parameters: number, nonzero: number, density: number, bytes: number, tasks: string[]}} TicketFacts */
 
@@ -26,24 +27,28 @@ export async function listTickets(address) {
 }
 
 /**
- * Have the server restore a file; the answer is a file with its metadata, of the same format where no other is asked for.
+ * Have the server restore a file; the answer is a file with its metadata, of the same format where no other is asked for,
+ * and how much haze the server saw, null where it does not say.
  * @param {string} address
  * @param {Blob} file
- * @param {{ticket: string, strength: number, format?: string, quality?: number, signal?: AbortSignal}} options
- * @returns {Promise<Blob>}
+ * @param {{ticket: string, format?: string, quality?: number} & import("./tone.js").ToneOptions} wish
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{file: Blob, haze: number|null}>}
  */
-export async function restoreOnServer(address, file, { ticket, strength, format = "keep", quality, signal }) {
-  const wish = new URLSearchParams({ ticket, strength: String(strength), format });
-  if (quality !== undefined) wish.set("quality", String(quality));
+export async function restoreOnServer(address, file, wish, signal) {
+  const given = Object.entries(wish).filter(([, value]) => value !== undefined), asked = new URLSearchParams(given);
   for (let left = TRIES; ; left--) {
     let response;
     try {
-      response = await fetch(`${address}?${wish}`, { method: "POST", body: file, signal });
+      response = await fetch(`${address}?${asked}`, { method: "POST", body: file, signal });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Refused("The server does not answer: check the connection, then try again.");
     }
-    if (response.ok) return response.blob();
+    if (response.ok) {
+      const haze = response.headers.get(HAZE);
+      return { file: await response.blob(), haze: haze === null ? null : Number(haze) };
+    }
     if (response.status === 503 && left > 1) {
       await pause(1000 * Math.min(Number(response.headers.get("Retry-After")) || 1, 10), signal);
       continue;

@@ -1,4 +1,5 @@
-/** One core at work: a ticket is opened here once, then single tiles are run. The page (engine.js) says which. */
+/** One core at work: a ticket is opened here once, then single windows are run. The page (engine.js) says which. */
+import { partsOf } from "./change.js";
 import { loadEngine } from "./mirl.js";
 import { toFloats } from "./tiles.js";
 
@@ -10,7 +11,13 @@ const actions = {
     restorer = await (await loadEngine(module)).open(ticket);
     return { statisticsSize: restorer.statisticsSize };
   },
-  choose: ({ height, width }) => restorer.chooseTile(height, width),
+  // How an image is cut, and the memory that one piece takes.
+  cut({ height, width, options }) {
+    const cut = restorer.cut(height, width, options), side = (size) => Math.min(cut.side || size, size);
+    return { cut, bytes: restorer.scratchBytes(side(height), side(width)) };
+  },
+  haze: ({ small }) => restorer.haze(small),
+  parts: ({ data, steps, height, width }) => ({ steps, parts: partsOf(data, steps, height, width) }),
   sum: ({ data, height, width }) => restorer.sum(toFloats(data), height, width),
   forward: ({ data, height, width, shared }) => restorer.forward(toFloats(data), height, width, shared),
 };
@@ -18,7 +25,8 @@ const actions = {
 addEventListener("message", async ({ data: { number, action, ...given } }) => {
   try {
     const value = await actions[action](given);
-    postMessage({ number, value }, value instanceof Float32Array ? [value.buffer] : []);
+    const moved = value instanceof Float32Array ? value : value?.steps;
+    postMessage({ number, value }, moved ? [moved.buffer] : []);
   } catch (error) {
     postMessage({ number, error: error.message });
   }
