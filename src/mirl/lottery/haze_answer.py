@@ -42,9 +42,9 @@ class HazeTraining:
     """How a head is trained: channels of its convolutions, size of the bank, updates of how many examples, rate."""
 
     widths: tuple[int, ...] = (8, 16, 16, 24)
-    examples: int = 14_000
-    validation_examples: int = 3_000
-    steps: int = 4_000
+    examples: int = 12_000
+    validation_examples: int = 2_000
+    steps: int = 3_000
     batch: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 1e-3
