@@ -20,8 +20,8 @@ from mirl.cli import main
 from mirl.data import published
 from mirl.ticket import write_ticket
 from test_data_published import photo, unpacked
-from test_engine_wasm import WASM, node
 from test_network_foreign import published as foreign_state
+from wasm_jobs import WASM, node
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
