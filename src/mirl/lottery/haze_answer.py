@@ -205,7 +205,8 @@ def _examples(
 def _sources(root: Path | None, skip_bad: bool) -> Iterator[Source]:
     """Yield the distinct clean photographs with their depth; what is held out from all training is left out."""
     split = split_folder(root, skip_bad)
-    held_out, seen = HeldOutContent(split, skip_bad), []
+    held_out = HeldOutContent(split, skip_bad)
+    seen: list[np.ndarray] = []
     pairs = split.pairs.get("dehaze", ())
     names = {pair.clean: split.depths.get(_photo_name(pair.name)) for pair in pairs}
     for path in [*split.photos, *names]:
