@@ -308,11 +308,11 @@ def test_pictures_show_input_output_and_truth_side_by_side(tests, tmp_path):
         *(f"grey/grey{sigma}-Kodak24-kodim01-dark.png" for sigma in (15, 25, 50)),
         "wild/wild-haze-haze-haze0-dark.png", "wild/wild-rain-rain-rain0-dark.png",
     ]  # fmt: skip
-    strip = np.asarray(Image.open(tmp_path / "look" / files[0]))
+    strip, without_truth = (np.rint(read_pixels(tmp_path / "look" / file) * 255) for file in (files[0], files[-1]))
     assert strip.shape == (SIZE[0], 3 * SIZE[1], 3)
-    clean = np.asarray(Image.open(tests / "denoise" / "Kodak24" / "kodim01.png").convert("L"))
-    assert np.array_equal(strip[:, 2 * SIZE[1] :, 0], clean)
-    assert Image.open(tmp_path / "look" / files[-1]).size == (2 * SIZE[1], SIZE[0])
+    with Image.open(tests / "denoise" / "Kodak24" / "kodim01.png") as clean:
+        assert np.array_equal(strip[:, 2 * SIZE[1] :, 0], np.asarray(clean.convert("L")))
+    assert without_truth.shape == (SIZE[0], 2 * SIZE[1], 3)
 
 
 def test_progress_counts_every_picture_and_method(tests):
