@@ -97,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "src").symlink_to(ROOT / "src")
     (root / "DIR").symlink_to(mini_data())
     for seed, name in enumerate(("holiday/a.jpg", "archive/2024/b.png", "photo.jpg", "hazy.png", "hazy.jpg",
-                                 "TESTS/denoise/CLEAN/c.png")):  # fmt: skip
+                                 "TESTS/denoise/CLEAN/c.png", "TESTS/denoise/Kodak24/kodim01.png")):  # fmt: skip
         photo(root / name, 100 + seed)
     for task in ("derain", "dehaze"):
         assert main(["data", "synth", str(root / "TESTS/denoise/CLEAN"), "-o", str(root / "TESTS"), "--task", task]) == 0
