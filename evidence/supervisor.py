@@ -85,7 +85,7 @@ class Supervisor:
                 waiting = self._next()
                 if not self.running and not waiting and not self._retrying():
                     break
-                if waiting and len(self.running) < self.slots and not self.held:
+                if waiting and not self.held:
                     self._start(waiting)
                     continue
                 self._beat()
@@ -115,7 +115,8 @@ class Supervisor:
 
     def _next(self) -> Job | None:
         """The first job of the table that can start now."""
-        if len(self.running) >= self.slots:
+        free = self.slots - sum(stint.job.processes for stint in self.running)
+        if free <= 0:
             return None
         done, running = self._done(), {stint.job.name for stint in self.running}
         busy = {stint.job.folder(self.places.runs) for stint in self.running}  # one process holds a run folder
@@ -124,6 +125,8 @@ class Supervisor:
                 continue
             if (job.after and job.after not in done) or job.folder(self.places.runs) in busy:
                 continue
+            if job.processes > free:
+                return None  # the next in turn waits for its places
             if time.monotonic() >= self.not_before.get(job.name, 0.0):
                 return job
         return None

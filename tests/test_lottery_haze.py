@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import make_ticket
+from mirl.cli import main
 from mirl.data.bundled import held_out_photos
 from mirl.degrade.haze import HazeStrength, add_haze
 from mirl.engine.haze import SIDE, amount_of_haze, probability, thumbnail
@@ -12,8 +14,9 @@ from mirl.image import read_pixels
 from mirl.lottery.haze_answer import HazeTraining, HeadNetwork, features, train_haze_head, with_dark
 from mirl.lottery.haze_examples import SCENE, SCENES, SHAPES, TONE, TONES, TONES_IN_HAZE, Maker, Source, _levels
 from mirl.lottery.haze_graphics import draw_graphic
+from mirl.ticket import read_ticket, write_ticket
 
-SHORT = HazeTraining(examples=900, validation_examples=120, steps=220, batch=32)
+SHORT = HazeTraining(examples=900, steps=220, batch=32)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +54,26 @@ def test_a_head_fits_a_ticket_and_its_thresholds_are_the_validation_s(trained):
     assert trained.told()["photos"] == trained.photos == 25
 
 
+def test_the_command_writes_a_ticket_with_a_head_and_gives_it_to_another(tmp_path, capsys):
+    write_ticket(make_ticket(), tmp_path / "bare.mirl", "float32")
+    bare, first, second, other = (str(tmp_path / f"{name}.mirl") for name in ("bare", "first", "second", "other"))
+    short = ["--examples", "24", "--steps", "2"]
+    assert main(["haze-head", bare, "-o", first, *short]) == main(["haze-head", bare, "-o", second, *short]) == 0
+    assert (tmp_path / "first.mirl").read_bytes() == (tmp_path / "second.mirl").read_bytes()
+    assert main(["haze-head", bare, "-o", other, "--like", first]) == 0
+    before, after, given = (read_ticket(tmp_path / f"{name}.mirl") for name in ("bare", "first", "other"))
+    assert before.haze_head is None
+    assert after.kept == before.kept + after.haze_head.size
+    assert all(np.array_equal(after.weights[name], weight) for name, weight in before.weights.items())
+    assert all(np.array_equal(given.haze_head.tensors[name], tensor) for name, tensor in after.haze_head.tensors.items())
+    assert after.provenance["haze_head"]["steps"] == 2
+    assert "haze head of" in capsys.readouterr().out
+    assert main(["haze-head", bare, "-o", other, "--like", bare]) == 1
+    assert "has no haze head" in capsys.readouterr().err
+
+
 def test_a_seed_gives_the_same_head():
-    training = HazeTraining(examples=24, validation_examples=12, steps=3, batch=4)
+    training = HazeTraining(examples=24, steps=3, batch=4)
     one, same, other = (train_haze_head(None, HazeTraining(**{**vars(training), "seed": seed})) for seed in (4, 4, 5))
     assert (one.head.low, one.head.high) == (same.head.low, same.head.high)
     for name, tensor in one.head.tensors.items():
@@ -83,11 +104,15 @@ def test_every_share_names_a_change():
     assert set(TONES) == set(TONE) >= set(TONES_IN_HAZE)
 
 
+@pytest.fixture(scope="module")
+def maker():
+    return Maker(0)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_examples_have_the_shape_asked_for_and_haze_veils_them(shape):
+def test_examples_have_the_shape_asked_for_and_haze_veils_them(shape, maker):
     rng = np.random.default_rng(6)
     dark = Source((rng.random((150, 200, 3)) * 60).astype(np.uint8), None)
-    maker = Maker(0)
     made = {hazy: [maker.example(dark, shape, hazy, np.random.default_rng(i)) for i in range(12)] for hazy in (False, True)}
     assert all(example.small.shape == (*shape, 3) and max(shape) == SIDE for many in made.values() for example in many)
     plain = {hazy: [e.small.min() for e in many if e.kind == "photo, as it is"] for hazy, many in made.items()}

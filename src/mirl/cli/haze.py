@@ -13,6 +13,8 @@ def haze_head(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     data: Path | None = None,
     like: str | None = None,
+    examples: int = 12_000,
+    steps: int = 3_000,
     seed: int = 0,
     skip_bad: bool = False,
 ) -> None:
@@ -25,11 +27,16 @@ def haze_head(
         out: The ticket to write, a .mirl file.
         data: Training data in MIR-L's layout; the photographs in the package when left out.
         like: Train nothing: take the head of this ticket.
+        examples: Thumbnails that are made and then trained on.
+        steps: Updates.
         seed: Seed of the examples and of the head's first values.
         skip_bad: Pass over files that cannot be used, instead of stopping.
     """
     from dataclasses import replace
 
+    import numpy as np
+
+    from mirl.layers import parameters
     from mirl.ticket import load_ticket, write_ticket
 
     if out.suffix != ".mirl":
@@ -46,14 +53,18 @@ def haze_head(
         from mirl.cli.progress import counting_progress
         from mirl.lottery.haze_answer import HazeTraining, train_haze_head
 
-        with counting_progress("training a haze head") as progress:
-            result = train_haze_head(
-                data, HazeTraining(seed=seed), lambda what, done, total: progress(done, total, what), skip_bad
-            )
+        if examples < 1 or steps < 1:
+            raise MirlError(f"expected at least one example and one update, found {examples} and {steps}")
+        training = HazeTraining(examples=examples, steps=steps, seed=seed)
+        with counting_progress("haze head") as progress:
+            result = train_haze_head(data, training, lambda what, done, total: progress(done, total, what), skip_bad)
         head, told = result.head, result.told()
         text = (
             f"{result.photos} photographs; of those held out {told['hazy']:.1%} of the hazy examples are told, "
-            f"{told['false']:.1%} of the others taken for hazy"
+            f"{told['false_untreated']:.1%} of the untreated ones taken for hazy"
         )
-    write_ticket(replace(loaded, haze_head=head, provenance={**loaded.provenance, "haze_head": told}), out)
+    prunable = [p.name for p in parameters(loaded.network) if p.prunable]
+    exact = all(np.array_equal(w := loaded.weights[name], w.astype(np.float16)) for name in prunable)
+    given = replace(loaded, haze_head=head, provenance={**loaded.provenance, "haze_head": told})
+    write_ticket(given, out, "float16" if exact else "float32")
     print(f"{out}: haze head of {head.size:,} weights, {text}; {out.stat().st_size:,} bytes")

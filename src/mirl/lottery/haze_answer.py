@@ -39,11 +39,13 @@ LEAST_RISE = 0.05  # from low to high
 
 @dataclass(frozen=True)
 class HazeTraining:
-    """How a head is trained: channels of its convolutions, size of the bank, updates of how many examples, rate."""
+    """How a head is trained: channels of its convolutions, size of the bank, updates of how many examples, rate.
+
+    A sixth as many examples again validate.
+    """
 
     widths: tuple[int, ...] = (8, 16, 16, 24)
     examples: int = 12_000
-    validation_examples: int = 2_000
     steps: int = 3_000
     batch: int = 64
     learning_rate: float = 4e-3
@@ -72,6 +74,7 @@ class HazeResult:
             "hazy_surely": self.share_above(self.head.high, hazy=True),
             "hazy": self.share_above(self.head.low, hazy=True),
             "false": self.share_above(self.head.low, hazy=False),
+            "false_untreated": float(np.mean(np.array(self.clean.get(UNTREATED, [0.0])) > self.head.low)),
         }
         return {"photos": self.photos, **asdict(self.training), **{name: round(share, 4) for name, share in answers.items()}}
 
@@ -97,7 +100,7 @@ def train_haze_head(
     maker = Maker(training.seed)
     examples = _examples(maker, rest, training.examples, training.seed, "making examples", tell)
     network = _train(examples, training, tell)
-    checks = _examples(maker, held_out, training.validation_examples, training.seed + 1, "validating", tell)
+    checks = _examples(maker, held_out, max(training.examples // 6, VALIDATION_STEP), training.seed + 1, "validating", tell)
     answers = network.probabilities([check.small for check in checks])
     plain = answers[[not check.hazy and check.kind == UNTREATED for check in checks]]
     low = float(np.clip(np.quantile(plain, 1 - FALSE_SHARE), 0.5, 0.9)) if plain.size else 0.5
@@ -206,16 +209,16 @@ def _sources(root: Path | None, skip_bad: bool) -> Iterator[Source]:
     """Yield the distinct clean photographs with their depth; what is held out from all training is left out."""
     split = split_folder(root, skip_bad)
     held_out = HeldOutContent(split, skip_bad)
-    seen: list[np.ndarray] = []
+    known: list[np.ndarray] = []  # thumbnails of the photographs so far
     pairs = split.pairs.get("dehaze", ())
     names = {pair.clean: split.depths.get(_photo_name(pair.name)) for pair in pairs}
     for path in [*split.photos, *names]:
         pixels = np.rint(read_pixels(path) * 255).astype(np.uint8)
         picture = Image.fromarray(pixels)
         mine = thumbnail(picture)[None]
-        if held_out.shows(pixels) or (seen and nearest(mine, np.concatenate(seen))[0][0] >= 0):
+        if held_out.shows(pixels) or (known and nearest(mine, np.concatenate(known))[0][0] >= 0):
             continue
-        seen.append(mine)
+        known.append(mine)
         depth = split.depths.get(path.stem) or names.get(path)
         if max(picture.size) > LARGEST_SIDE:
             picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)

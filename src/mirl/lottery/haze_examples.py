@@ -137,8 +137,8 @@ def _haze(pixels: Pixels, depth: np.ndarray, rng: np.random.Generator) -> Pixels
     scaled = haze.scale_depth(depth, rng.uniform(*strength.median), rng.uniform(*strength.spread), strength.depth_range)
     warmth = rng.normal(0, WARMTH) if rng.random() < WARMTH_SHARE else 0.0
     tint = rng.normal(0, TINT, 3) + warmth * np.array([1.0, 0.0, -1.0])
-    airlight = np.clip(rng.uniform(min(strength.airlight), max(strength.airlight)) * (1 + tint), 0, 1).astype(np.float32)
-    beta = rng.uniform(min(strength.beta), max(strength.beta))
+    airlight = np.clip(rng.uniform(strength.airlight[0], strength.airlight[-1]) * (1 + tint), 0, 1).astype(np.float32)
+    beta = rng.uniform(strength.beta[0], strength.beta[-1])
     beta *= max(1.0, -np.log(1 - LEAST_VEIL) / (beta * float(scaled.mean())))  # what nobody sees is no haze
     through = haze.transmission(scaled, beta)[..., None].astype(np.float32)
     return haze.scatter(pixels, through, airlight)
