@@ -15,8 +15,8 @@ class Job:
 
     `command` begins with `mirl` or with `python`; in it {run} is the job's run folder, {runs} the folder of all runs, {data}
     the training data. `patches` is what it takes in all, in patches of 64x64 pixels. It waits until the job `after` has
-    finished. A control trains beside a run of another job: `run` names that run, `control` its folder in there. A command that
-    starts two `processes` (`--devices 2` shares each batch among them) takes both places of the queue.
+    finished. A control trains beside a run of another job: `run` names that run, `control` its folder in there. A command
+    that starts two `processes` (`--devices 2` shares each batch among them) takes both places of the queue.
     """
 
     name: str
@@ -49,8 +49,8 @@ JOBS = (
     ),
     Job(
         "paper-way",
-        "mirl search --recipe small --reset full --fraction 0.55 --dense-from {runs}/ship --data {data} --skip-bad --device cpu"
-        " --out {run}",
+        "mirl search --recipe small --reset full --fraction 0.55 --dense-from {runs}/ship --data {data} --skip-bad "
+        "--device cpu --out {run}",
         patches=7_500_000,
         after="ship",
     ),

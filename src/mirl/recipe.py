@@ -342,8 +342,8 @@ def small() -> Recipe:
         name="small",
         network=replace(small_laboratory().network, blocks=(1, 1, 2, 12)),
         train=TrainConfig(
-            steps=2_500_000 // 16,
-            batch=4,
+            steps=2_500_000 // 32,
+            batch=8,
             patch=128,
             early_patch=64,
             early_share=0.2,

@@ -57,8 +57,8 @@ def _print_counts(recipe: Recipe, plan: Plan) -> None:
     print(f"pruning: {rounds} rounds of {prune.fraction:.0%} after the dense level, {prune.scope}, {prune.score}; {warm}")
     batch = f"batch {train.batch}, patches of {train.patch} pixels"
     before = f" and {recipe.rewind_step:,} before the rewind point" if recipe.rewind_step else ""
-    counts = plan.updates_of_level
-    each = f"{len(counts)} x {counts[0]:,}" if len(set(counts)) == 1 else " + ".join(f"{count:,}" for count in counts)
+    spans = plan.updates_of_level
+    each = f"{len(spans)} x {spans[0]:,}" if len(set(spans)) == 1 else " + ".join(f"{span:,}" for span in spans)
     print(f"updates: {each}{before} = {plan.updates:,}, {batch}")
     if counts := published_counts(recipe.network):
         theirs, ours = counts
