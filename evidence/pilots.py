@@ -86,14 +86,17 @@ def dense(name: str, train: TrainConfig = TRAIN, **network: object) -> Recipe:
 
 
 LATE = replace(TUNE, patch=128, batch=4)
+BF16 = replace(TRAIN, precision="bf16-mixed")
 PILOTS = {
-    "tune-64": Pilot("patches of 64", tuned("tune-64", replace(TUNE, steps=1200)), "small"),
-    "tune-128": Pilot("patches of 128", tuned("tune-128", replace(LATE, steps=600)), "small"),
-    "tune-l1": Pilot("L1 and block means", tuned("tune-l1", replace(LATE, steps=600, loss="l1")), "small"),
-    "dense-16": Pilot("1.6 million parameters", dense("dense-16")),
-    "dense-16-deep": Pilot("3.1 million, the rest at 1/8", dense("dense-16-deep", blocks=(1, 1, 2, 12))),
-    "dense-24": Pilot("3.5 million parameters", dense("dense-24", width=24)),
-    "early": Pilot("today's masks, trained on", tuned("early", replace(LATE, steps=3000), hazy(1.5)), "small"),
+    "dense-16": Pilot("1.6 million parameters, float32", dense("dense-16")),
+    "dense-16-bf16": Pilot("the same in bfloat16", dense("dense-16-bf16", BF16)),
+    "dense-16-deep": Pilot("2.9 million, more at 1/8", dense("dense-16-deep", BF16, blocks=(1, 1, 2, 12))),
+    "dense-24": Pilot("3.3 million, wider", dense("dense-24", BF16, width=24)),
+    "early": Pilot(
+        "today's masks, trained on",
+        tuned("early", replace(LATE, steps=3000, precision="bf16-mixed"), hazy(1.5)),
+        "small",
+    ),
 }
 
 

@@ -20,8 +20,8 @@ from mirl.cli import main
 from mirl.data import published
 from mirl.ticket import write_ticket
 from test_data_published import photo, unpacked
-from test_engine_wasm import WASM, node
 from test_network_foreign import published as foreign_state
+from wasm_jobs import WASM, node
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -97,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "src").symlink_to(ROOT / "src")
     (root / "DIR").symlink_to(mini_data())
     for seed, name in enumerate(("holiday/a.jpg", "archive/2024/b.png", "photo.jpg", "hazy.png", "hazy.jpg",
-                                 "TESTS/denoise/CLEAN/c.png")):  # fmt: skip
+                                 "TESTS/denoise/CLEAN/c.png", "TESTS/denoise/Kodak24/kodim01.png")):  # fmt: skip
         photo(root / name, 100 + seed)
     for task in ("derain", "dehaze"):
         assert main(["data", "synth", str(root / "TESTS/denoise/CLEAN"), "-o", str(root / "TESTS"), "--task", task]) == 0

@@ -14,7 +14,7 @@ from conftest import make_ticket
 from mirl.serve.shelf import read_offers
 from mirl.serve.site import files, write
 from mirl.ticket import SHIPPED, encode_ticket, read_ticket
-from test_engine_wasm import node
+from wasm_jobs import node
 
 HERE = Path(__file__).parent
 

@@ -1,6 +1,7 @@
-// Carry out the jobs of tests/test_engine_wasm.py with the engine for browsers; prints one JSON answer for each.
+// Carry out the jobs of tests/wasm_jobs.py with the engine for browsers; prints one JSON answer for each.
 //     node run.mjs FILE.wasm jobs.json
 import { readFileSync, writeFileSync } from "node:fs";
+import { thumbnail } from "../../src/mirl/engine/wasm/haze.js";
 import { loadEngine, readTicket, wasmFile } from "../../src/mirl/engine/wasm/mirl.js";
 
 const module = await WebAssembly.compile(readFileSync(process.argv[2]));
@@ -21,7 +22,8 @@ const actions = {
   async unfold({ ticket, out }) {
     const read = await readTicket(readFileSync(ticket), engine);
     writeFileSync(out, new Uint8Array(read.unfold().buffer));
-    return { names: read.tensors.map((tensor) => tensor.name), kinds: read.tensors.map((tensor) => tensor.kind),
+    const { windows, hazeHead } = read, { widths, low, high, values } = hazeHead ?? { values: [] };
+    return { windows, head: hazeHead && [widths, low, high, [...values]], names: read.tensors.map((tensor) => tensor.name), kinds: read.tensors.map((tensor) => tensor.kind),
       shapes: read.tensors.map((tensor) => tensor.shape), kept: read.kept, total: read.total, provenance: read.provenance };
   },
   async float({ ticket, image, height, width, out, options }) {
@@ -36,6 +38,12 @@ const actions = {
     const restored = (await open(ticket)).restore({ width, height, data }, options);
     writeFileSync(out, restored.data);
     return [restored.width, restored.height, restored.data.constructor.name];
+  },
+  // What the haze head sees: the thumbnail, the probability, the amount.
+  async haze({ ticket, image, height, width, out }) {
+    const small = thumbnail(floats(image), height, width), { hazeHead } = (await open(ticket)).ticket;
+    writeFileSync(out, new Uint8Array(small.pixels.buffer));
+    return [small.height, small.width, hazeHead.probability(small), (await open(ticket)).haze(small)];
   },
   // The side of tiles that it would take, and the scratch memory of the whole image.
   async large({ ticket, sizes }) {

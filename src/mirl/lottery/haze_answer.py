@@ -42,9 +42,9 @@ class HazeTraining:
     """How a head is trained: channels of its convolutions, size of the bank, updates of how many examples, rate."""
 
     widths: tuple[int, ...] = (8, 16, 16, 24)
-    examples: int = 14_000
-    validation_examples: int = 3_000
-    steps: int = 4_000
+    examples: int = 12_000
+    validation_examples: int = 2_000
+    steps: int = 3_000
     batch: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 1e-3
@@ -205,7 +205,8 @@ def _examples(
 def _sources(root: Path | None, skip_bad: bool) -> Iterator[Source]:
     """Yield the distinct clean photographs with their depth; what is held out from all training is left out."""
     split = split_folder(root, skip_bad)
-    held_out, seen = HeldOutContent(split, skip_bad), []
+    held_out = HeldOutContent(split, skip_bad)
+    seen: list[np.ndarray] = []
     pairs = split.pairs.get("dehaze", ())
     names = {pair.clean: split.depths.get(_photo_name(pair.name)) for pair in pairs}
     for path in [*split.photos, *names]:

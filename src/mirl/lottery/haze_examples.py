@@ -33,13 +33,14 @@ FOG = replace(
     spread=(0.8, 1.8),
     depth_range=(0.3, 8.0),
 )
-STRENGTHS = ((LIGHT, 0.6), (FOG, 0.3), (haze.INDOOR, 0.1))
+STRENGTHS = ((LIGHT, 0.55), (FOG, 0.35), (haze.INDOOR, 0.1))
 
 LEAST_VEIL = 0.15
 """Share of the airlight in a hazy example, at least about: less cannot be told from a faded print."""
 
-TINT, STRONG_TINT, STRONG_TINT_SHARE = 0.015, 0.06, 0.25
-GREY_SHARE, RAIN_SHARE, NOISE_SHARE, JPEG_SHARE = 0.08, 0.12, 0.3, 0.4
+TINT, WARMTH, WARMTH_SHARE = 0.015, 0.1, 0.3
+"""Spread of the airlight's tint, and in a share of the examples its warmth: dust and smog are yellow, distance blue."""
+LEVELS_SHARE, GREY_SHARE, RAIN_SHARE, NOISE_SHARE, JPEG_SHARE = 0.4, 0.08, 0.12, 0.3, 0.4
 GRAPHIC_SHARE = 0.12
 RAIN_LAYERS = 32
 LARGEST = 4  # a picture is degraded at one to so many times its thumbnail's size
@@ -94,8 +95,8 @@ class Maker:
             top, left = (rng.integers(a - b + 1) for a, b in zip(layer.shape, pixels.shape, strict=False))
             cut = layer[top : top + pixels.shape[0], left : left + pixels.shape[1]]
             pixels = pixels + cut[..., None] * rng.uniform(0.5, 1.5)
-        if rng.random() < 0.4:
-            pixels = np.clip(pixels * rng.uniform(0.85, 1.1), 0, 1) ** rng.uniform(0.8, 1.3)
+        if rng.random() < LEVELS_SHARE:
+            pixels = _levels(pixels, rng)
         if rng.random() < GREY_SHARE:
             pixels = np.broadcast_to(_luma(pixels), pixels.shape)
         if rng.random() < NOISE_SHARE:
@@ -134,9 +135,10 @@ def _haze(pixels: Pixels, depth: np.ndarray, rng: np.random.Generator) -> Pixels
     """Put haze, mist or fog into a picture; the airlight is slightly tinted, now and then visibly."""
     strength = STRENGTHS[rng.choice(len(STRENGTHS), p=[share for _, share in STRENGTHS])][0]
     scaled = haze.scale_depth(depth, rng.uniform(*strength.median), rng.uniform(*strength.spread), strength.depth_range)
-    tint = STRONG_TINT if rng.random() < STRONG_TINT_SHARE else TINT
-    airlight = np.clip(rng.uniform(*strength.airlight) * (1 + rng.normal(0, tint, 3)), 0, 1).astype(np.float32)
-    beta = rng.uniform(*strength.beta)
+    warmth = rng.normal(0, WARMTH) if rng.random() < WARMTH_SHARE else 0.0
+    tint = rng.normal(0, TINT, 3) + warmth * np.array([1.0, 0.0, -1.0])
+    airlight = np.clip(rng.uniform(min(strength.airlight), max(strength.airlight)) * (1 + tint), 0, 1).astype(np.float32)
+    beta = rng.uniform(min(strength.beta), max(strength.beta))
     beta *= max(1.0, -np.log(1 - LEAST_VEIL) / (beta * float(scaled.mean())))  # what nobody sees is no haze
     through = haze.transmission(scaled, beta)[..., None].astype(np.float32)
     return haze.scatter(pixels, through, airlight)
@@ -261,6 +263,13 @@ UNTREATED = kind_of("photo", "as it is")
 
 def _drawn(shares: dict[str, float], rng: np.random.Generator) -> str:
     return str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
+
+
+def _levels(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Expose and develop as cameras do by themselves: a part of the unused range at both ends is cut off, then gamma."""
+    black, white = np.quantile(pixels[::4, ::4], (0.01, 0.99))
+    black, white = rng.uniform(0, 0.6) * black, 1 - rng.uniform(0, 0.6) * (1 - white)
+    return ((pixels - black) / max(white - black, 0.2)).clip(0, 1) ** rng.uniform(0.75, 1.35)
 
 
 def _noise(pixels: Pixels, rng: np.random.Generator) -> Pixels:

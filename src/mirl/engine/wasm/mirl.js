@@ -21,7 +21,7 @@ const PRUNABLE = 5; // of them, the first ones
 const OWN = 0, SUM = 1, USE = 2; // enum mirl_statistics
 const NAME_BYTES = 64, NETWORK_BYTES = 80, FACTS_BYTES = 48;
 const PAGE = 65536, MOST_BYTES = 2 ** 32 - PAGE;
-const SMALLEST_TILE = 32; // as in engine.py
+const SMALLEST_TILE = 32, LARGEST_TILE = 65536; // as in windows.py
 const SCRATCH_BYTES = 768 * 2 ** 20; // for one tile, where the caller leaves its size to us
 const SIDES = [1024, 512, 256, 128];
 const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
@@ -245,9 +245,10 @@ class Restorer {
    */
   cut(height, width, { window, tile } = {}) {
     for (const [name, side] of Object.entries({ window: window ?? 0, tile: tile ?? 0 }))
-      if (side !== 0 && !(Number.isInteger(side) && side >= SMALLEST_TILE))
-        throw new Error(`${name} must be 0 (the whole image) or at least ${SMALLEST_TILE} pixels, found ${side}`);
-    const { size, overlap } = window === undefined ? this.ticket.windows : { size: window, overlap: window >> 3 };
+      if (side !== 0 && !(Number.isInteger(side) && side >= SMALLEST_TILE && side <= LARGEST_TILE))
+        throw new Error(`${name} must be 0 (the whole image) or ${SMALLEST_TILE} to ${LARGEST_TILE} pixels, found ${side}`);
+    const own = this.ticket.windows, named = window !== undefined && window !== own.size;
+    const { size, overlap } = named ? { size: window, overlap: window >> 3 } : own;
     if (size) return { side: size, overlap, whole: false };
     return { side: tile ?? this.chooseTile(height, width), overlap: OVERLAP, whole: true };
   }
