@@ -5,13 +5,15 @@ and x in a block, by channel; up() interpolates bilinearly between block centres
 hx = x - up(s), three means over a block's pixels and channels say what the network did: p of hr hx, q of hx hx, v of hr hr.
 - p > 0: contrast is raised, as where haze is taken away: b = max(p, 0) / (q + 1e-6).
 - p < 0: fine energy is removed, d = max(-p, 0), as of noise and rain. A change of the mean is believed as far as such a
-  removal brings it along (streaks are brighter than what is behind, noise was clipped at black):
-  c = clip(m, -e, e), e = sqrt(d) max(0.6 min(d / (q + 1e-6) / 0.5, 1), 0.9 T). T, one for the photograph, says how surely
-  all of it is cleared of something: ramp(sum d / sum q, 0.03, 0.07) ramp(-sum p / sqrt(sum q sum v), 0.1, 0.3), where
-  ramp(z, low, high) = clip((z - low) / (high - low), 0, 1), and sums are over all blocks, each counting once.
+  removal brings it along (streaks are brighter than what is behind, noise was clipped at black): c = clip(m, -e, e),
+  e = sqrt(d) max(0.6 ramp(d / (q + 1e-6), 0.3, 0.6), T), ramp(z, low, high) = clip((z - low) / (high - low), 0, 1).
+  T, one for the photograph, says how surely all of it is cleared of something, by sums over all blocks, each counting once:
+  T = ramp(sqrt(mean d), 0.016, 0.028) ramp(-sum p / sqrt(sum q sum v), 0.1, 0.3).
 Haze is H = up(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped. The
 constants are measured: rain and noise keep what they need, photographs without haze keep their tone.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +24,8 @@ Pixels = NDArray[np.float32]
 Blocks = NDArray[np.float32]  # (rows of blocks, columns of blocks, channels)
 
 BLOCK = 8  # pixels
-LOCAL, REMOVED = 0.6, 0.5  # a block's own word, in full where it removes half of its fine energy
-GLOBAL = 0.9  # the photograph's, in full where both of these are at their ends
-SHARE, CORRELATION = (0.03, 0.07), (0.1, 0.3)
+LOCAL, REMOVED = 0.6, (0.3, 0.6)  # of a block's own word; the share of its fine energy that is removed
+AMOUNT, CORRELATION = (0.016, 0.028), (0.1, 0.3)  # of the photograph's: about 4 and 7 levels
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
 _ROWS = 32 * BLOCK  # worked on in bands of rows, to keep temporaries small
 
@@ -69,8 +70,8 @@ class Split:
         means = [self._products(pixels[band], restored[band], band.start) for band in bands]
         product, energy, power = np.split(np.concatenate(means), 3, axis=2)
         removed = np.maximum(-product, 0)
-        bound = LOCAL * np.minimum(removed / (energy + _FLAT) / REMOVED, 1)
-        bound = np.maximum(bound, GLOBAL * _cleared(product, energy, power)) * np.sqrt(removed)
+        trust = np.maximum(LOCAL * _ramp(removed / (energy + _FLAT), REMOVED), _cleared(product, energy, power))
+        bound = trust * np.sqrt(removed)
         self.haze = self.change - np.clip(self.change, -bound, bound)
         self.contrast = np.maximum(product, 0) / (energy + _FLAT)
 
@@ -91,16 +92,17 @@ class Split:
         return np.concatenate([block_means(values).mean(axis=2, keepdims=True) for values in products], axis=2)
 
 
-def _cleared(product: Blocks, energy: Blocks, power: Blocks) -> float:
+def _cleared(product: Blocks, energy: Blocks, power: Blocks) -> np.float32:
     """Return T: how surely the whole photograph is cleared of something, 0 to 1."""
     p, q, v = (float(values.sum(dtype=np.float64)) for values in (product, energy, power))
-    share = float(np.maximum(-product, 0).sum(dtype=np.float64)) / max(q, 1e-12)
+    amount = np.sqrt(np.maximum(-product, 0).mean(dtype=np.float64))
     correlation = -p / max(q * v, 1e-24) ** 0.5
-    return _ramp(share, *SHARE) * _ramp(correlation, *CORRELATION)
+    return np.float32(_ramp(amount, AMOUNT) * _ramp(correlation, CORRELATION))
 
 
-def _ramp(value: float, low: float, high: float) -> float:
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+def _ramp(value: Any, ends: tuple[float, float]) -> Any:
+    """Return 0 below the lower end, 1 above the upper one, linear between them."""
+    return np.clip((value - ends[0]) / (ends[1] - ends[0]), 0, 1)
 
 
 def block_means(values: Pixels) -> Blocks:
