@@ -11,6 +11,11 @@ hx = x - up(s), three means over a block's pixels and channels say what the netw
   T = ramp(sqrt(mean d), 0.016, 0.028) ramp(-sum p / sqrt(sum q sum v), 0.1, 0.3).
 Haze is H = up(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped. The
 constants are measured: rain and noise keep what they need, photographs without haze keep their tone.
+
+Windows see haze each on its own, so that a sky shows them as patches. So with several windows H is what they say together: a
+guided filter (He et al. 2013) on the blocks, M the mean over blocks at most R = window / 8 away, t = m - c by channel:
+  alpha = (M(t s) - M(t) M(s)) / (M(s s) - M(s)^2 + 0.001), beta = M(t) - alpha M(s),
+  H = up(M(alpha) s + M(beta)) + up(M(max(p, 0)) / (M(q) + 1e-6)) hx, and N stays as it is.
 """
 
 from typing import Any
@@ -27,19 +32,23 @@ BLOCK = 8  # pixels
 LOCAL, REMOVED = 0.6, (0.3, 0.6)  # of a block's own word; the share of its fine energy that is removed
 AMOUNT, CORRELATION = (0.016, 0.028), (0.1, 0.3)  # of the photograph's: about 4 and 7 levels
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
+_GUIDED = 1e-3  # of a guide's variance: less is no structure, as in a sky
 _ROWS = 32 * BLOCK  # worked on in bands of rows, to keep temporaries small
 
 
-def apply_change(pixels: Pixels, restored: Pixels, strength: float, denoise: float, haze: float, name: str) -> Pixels:
+def apply_change(
+    pixels: Pixels, restored: Pixels, strength: float, denoise: float, haze: float, window: int, name: str
+) -> Pixels:
     """Return `restored` (h, w, 3), which is overwritten, with so much of its change of `pixels` as is wanted, in [0, 1].
 
-    With denoise and haze 1 that is the network's own output, blended with the input by `strength`. Raises MirlError, naming
-    the backend, for values that are no numbers.
+    `window` is the side of the windows that it was restored in, 0 for one. Then, with denoise and haze 1, the result is the
+    network's own output, blended with the input by `strength`. Raises MirlError, naming the backend, for values that are no
+    numbers.
     """
     for band in _bands(len(pixels)):
         if not np.isfinite(restored[band]).all():
             raise MirlError(f"the {name} backend gave NaN or infinite pixels; check the ticket: mirl inspect")
-    if denoise == haze == 1:
+    if denoise == haze == 1 and not window:
         for band in _bands(len(pixels)):
             rows, source = restored[band], pixels[band]
             np.clip(rows, 0, 1, out=rows)
@@ -49,38 +58,52 @@ def apply_change(pixels: Pixels, restored: Pixels, strength: float, denoise: flo
                 rows += source
                 np.clip(rows, 0, 1, out=rows)  # rounding
         return restored
-    split = Split(pixels, restored)
+    split = Split(pixels, restored, window)
     for band in _bands(len(pixels)):
-        removed, hazy = split.parts(pixels[band], restored[band], band.start)
-        removed *= np.float32(strength * denoise)
-        hazy *= np.float32(strength * haze)
-        removed += hazy
-        removed += pixels[band]
-        np.clip(removed, 0, 1, out=restored[band])
+        change = split.rest(pixels[band], restored[band], band.start)
+        change *= np.float32(strength * denoise)
+        if haze:
+            change += np.float32(strength * haze) * split.haze(pixels[band], band.start)
+        change += pixels[band]
+        np.clip(change, 0, 1, out=restored[band])
     return restored
 
 
 class Split:
     """What a photograph's blocks say of its change, and with it the two parts of the change, a band of rows at a time."""
 
-    def __init__(self, pixels: Pixels, restored: Pixels):
+    def __init__(self, pixels: Pixels, restored: Pixels, window: int = 0):
         bands = _bands(len(pixels))
         self.mean = np.concatenate([block_means(pixels[band]) for band in bands])
         self.change = np.concatenate([block_means(restored[band]) for band in bands]) - self.mean
         means = [self._products(pixels[band], restored[band], band.start) for band in bands]
         product, energy, power = np.split(np.concatenate(means), 3, axis=2)
-        removed = np.maximum(-product, 0)
+        removed, raised = np.maximum(-product, 0), np.maximum(product, 0)
         trust = np.maximum(LOCAL * _ramp(removed / (energy + _FLAT), REMOVED), _cleared(product, energy, power))
         bound = trust * np.sqrt(removed)
-        self.haze = self.change - np.clip(self.change, -bound, bound)
-        self.contrast = np.maximum(product, 0) / (energy + _FLAT)
+        self.shift = self.change - np.clip(self.change, -bound, bound)
+        self.contrast = raised / (energy + _FLAT)
+        self.common = (self.shift, self.contrast)
+        if radius := window // BLOCK:
+            ratio = _around(raised, radius) / (_around(energy, radius) + _FLAT)
+            self.common = (_guided(self.mean, self.shift, radius), ratio.astype(np.float32))
 
-    def parts(self, pixels: Pixels, restored: Pixels, top: int) -> tuple[Pixels, Pixels]:
-        """Return N and H, both (rows, w, 3), of a band of rows that begins at `top`, a multiple of the block."""
+    def rest(self, pixels: Pixels, restored: Pixels, top: int) -> Pixels:
+        """Return N (rows, w, 3) of a band of rows that begins at `top`, a multiple of the block."""
+        change = restored - pixels
+        change -= self._part((self.shift, self.contrast), pixels, top)
+        return change
+
+    def haze(self, pixels: Pixels, top: int) -> Pixels:
+        """Return H (rows, w, 3) of a band of rows."""
+        return self._part(self.common, pixels, top)
+
+    def _part(self, blocks: tuple[Blocks, Blocks], pixels: Pixels, top: int) -> Pixels:
         height, width = pixels.shape[:2]
-        hazy = enlarge(self.contrast, top, height, width) * (pixels - enlarge(self.mean, top, height, width))
-        hazy += enlarge(self.haze, top, height, width)
-        return restored - pixels - hazy, hazy
+        part = pixels - enlarge(self.mean, top, height, width)
+        part *= enlarge(blocks[1], top, height, width)
+        part += enlarge(blocks[0], top, height, width)
+        return part
 
     def _products(self, pixels: Pixels, restored: Pixels, top: int) -> Blocks:
         """Return block means of hr hx, hx hx and hr hr, over channels too, side by side."""
@@ -103,6 +126,27 @@ def _cleared(product: Blocks, energy: Blocks, power: Blocks) -> np.float32:
 def _ramp(value: Any, ends: tuple[float, float]) -> Any:
     """Return 0 below the lower end, 1 above the upper one, linear between them."""
     return np.clip((value - ends[0]) / (ends[1] - ends[0]), 0, 1)
+
+
+def _guided(guide: Blocks, values: Blocks, radius: int) -> Blocks:
+    """Return values smoothed by channel as linear functions of the guide, of which the neighbourhoods' means are taken."""
+    s, t = guide.astype(np.float64), values.astype(np.float64)
+    of_s, of_t = _around(s, radius), _around(t, radius)
+    slope = (_around(s * t, radius) - of_s * of_t) / (_around(s * s, radius) - of_s * of_s + _GUIDED)
+    smooth = _around(slope, radius) * s + _around(of_t - slope * of_s, radius)
+    return smooth.astype(np.float32)
+
+
+def _around(values: NDArray[Any], radius: int) -> NDArray[np.float64]:
+    """Return means over the blocks at most `radius` rows and columns away that the photograph has, in float64."""
+    means = values.astype(np.float64)
+    for axis, size in enumerate(values.shape[:2]):
+        places = np.arange(size)
+        first, last = np.maximum(places - radius, 0), np.minimum(places + radius + 1, size)
+        sums = np.cumsum(np.insert(means, 0, 0, axis=axis), axis=axis)
+        count = (last - first).reshape([-1 if each == axis else 1 for each in range(3)])
+        means = (sums.take(last, axis) - sums.take(first, axis)) / count
+    return means
 
 
 def block_means(values: Pixels) -> Blocks:
