@@ -1,21 +1,22 @@
 """Do no harm to tone: split what a network changes into a fine part, always believed, and haze, believed where there is any.
 
 r = restored - x is split over blocks of 8x8 pixels that start at (0, 0), the last ones partial. m and s are the means of r
-and x in a block, by channel; up() interpolates bilinearly between block centres. Of the fine rest, hr = r - up(m) and
-hx = x - up(s), three means over a block's pixels and channels say what the network did: p of hr hx, q of hx hx, v of hr hr.
+and x in a block, by channel; up() interpolates bilinearly between block centres, up' after two steps of z + (m - K z) from
+z = m, where K, 1/8 6/8 1/8 down and across, is what interpolating does to block means. Of the fine rest, hr = r - up'(m) and
+hx = x - up'(s), three means over a block's pixels and channels say what the network did: p of hr hx, q of hx hx, v of hr hr.
 - p > 0: contrast is raised, as where haze is taken away: b = max(p, 0) / (q + 1e-6).
 - p < 0: fine energy is removed, d = max(-p, 0), as of noise and rain. A change of the mean is believed as far as such a
   removal brings it along (streaks are brighter than what is behind, noise was clipped at black): c = clip(m, -e, e),
   e = sqrt(d) max(0.6 ramp(d / (q + 1e-6), 0.3, 0.6), T), ramp(z, low, high) = clip((z - low) / (high - low), 0, 1).
   T, one for the photograph, says how surely all of it is cleared of something, by sums over all blocks, each counting once:
   T = ramp(sqrt(mean d), 0.016, 0.028) ramp(-sum p / sqrt(sum q sum v), 0.1, 0.3).
-Haze is H = up(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped. The
+Haze is H = up'(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped. The
 constants are measured: rain and noise keep what they need, photographs without haze keep their tone.
 
 Windows see haze each on its own, so that a sky shows them as patches. So with several windows H is what they say together: a
 guided filter (He et al. 2013) on the blocks, M the mean over blocks at most R = window / 8 away, t = m - c by channel:
   alpha = (M(t s) - M(t) M(s)) / (M(s s) - M(s)^2 + 0.001), beta = M(t) - alpha M(s),
-  H = up(M(alpha) s + M(beta)) + up(M(max(p, 0)) / (M(q) + 1e-6)) hx, and N stays as it is.
+  H = up'(M(alpha) s + M(beta)) + up(M(max(p, 0)) / (M(q) + 1e-6)) hx, and N stays as it is.
 """
 
 from typing import Any
@@ -32,6 +33,7 @@ BLOCK = 8  # pixels
 LOCAL, REMOVED = 0.6, (0.3, 0.6)  # of a block's own word; the share of its fine energy that is removed
 AMOUNT, CORRELATION = (0.016, 0.028), (0.1, 0.3)  # of the photograph's: about 4 and 7 levels
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
+_STEPS = 2  # leave a thousandth of the step between two windows in the means over 32 pixels
 _GUIDED = 1e-3  # of a guide's variance: less is no structure, as in a sky
 _ROWS = 32 * BLOCK  # worked on in bands of rows, to keep temporaries small
 
@@ -74,24 +76,24 @@ class Split:
 
     def __init__(self, pixels: Pixels, restored: Pixels, window: int = 0):
         bands = _bands(len(pixels))
-        self.mean = np.concatenate([block_means(pixels[band]) for band in bands])
-        self.change = np.concatenate([block_means(restored[band]) for band in bands]) - self.mean
+        mean = np.concatenate([block_means(pixels[band]) for band in bands])
+        change = np.concatenate([block_means(restored[band]) for band in bands]) - mean
+        self.mean, self.change = sharpened(mean), sharpened(change)
         means = [self._products(pixels[band], restored[band], band.start) for band in bands]
         product, energy, power = np.split(np.concatenate(means), 3, axis=2)
         removed, raised = np.maximum(-product, 0), np.maximum(product, 0)
         trust = np.maximum(LOCAL * _ramp(removed / (energy + _FLAT), REMOVED), _cleared(product, energy, power))
         bound = trust * np.sqrt(removed)
-        self.shift = self.change - np.clip(self.change, -bound, bound)
-        self.contrast = raised / (energy + _FLAT)
-        self.common = (self.shift, self.contrast)
+        shift, contrast = change - np.clip(change, -bound, bound), raised / (energy + _FLAT)
+        self.own = self.common = (sharpened(shift), contrast)
         if radius := window // BLOCK:
             ratio = _around(raised, radius) / (_around(energy, radius) + _FLAT)
-            self.common = (_guided(self.mean, self.shift, radius), ratio.astype(np.float32))
+            self.common = (sharpened(_guided(mean, shift, radius)), ratio.astype(np.float32))
 
     def rest(self, pixels: Pixels, restored: Pixels, top: int) -> Pixels:
         """Return N (rows, w, 3) of a band of rows that begins at `top`, a multiple of the block."""
         change = restored - pixels
-        change -= self._part((self.shift, self.contrast), pixels, top)
+        change -= self._part(self.own, pixels, top)
         return change
 
     def haze(self, pixels: Pixels, top: int) -> Pixels:
@@ -155,6 +157,21 @@ def block_means(values: Pixels) -> Blocks:
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
     tall, wide = (np.minimum(size - start, BLOCK) for size, start in zip(values.shape, (rows, columns), strict=False))
     return sums / (tall[:, None, None] * wide[None, :, None]).astype(np.float32)
+
+
+def sharpened(means: Blocks) -> Blocks:
+    """Return values to interpolate between, so that the blocks of what `enlarge` makes of them have these means, nearly."""
+    values = means
+    for _ in range(_STEPS):
+        values = values + (means - _kernel(_kernel(values, 0), 1))
+    return values
+
+
+def _kernel(values: Blocks, axis: int) -> Blocks:
+    """Return what interpolating does to block means along an axis."""
+    last = np.arange(values.shape[axis])
+    before, after = (values.take(np.clip(last + step, 0, last[-1]), axis) for step in (-1, 1))
+    return np.float32(0.125) * (before + after) + np.float32(0.75) * values
 
 
 def enlarge(blocks: Blocks, top: int, height: int, width: int) -> Pixels:
