@@ -12,7 +12,7 @@ from conftest import make_ticket
 from contract import TOLERANCE, on_every_backend, opened
 from mirl.engine.engine import restore, restore_pixels
 from mirl.engine.options import Options
-from mirl.engine.tiles import starts, windows
+from mirl.engine.tiles import map_tiles, starts, windows
 from mirl.errors import MirlError
 from mirl.windows import TRAINED, WHOLE, Windows, windows_of
 from test_haze import make_head
@@ -54,7 +54,7 @@ def test_the_weights_of_windows_sum_to_one(size, window, share):
 def test_each_window_is_restored_alone_and_neighbours_fade_into_each_other():
     backend, image = Means(Windows(32, 8)), np.zeros((32, 56, 3), np.float32)
     image[:, 40:] = 1
-    restored = restore_pixels(backend, image)
+    restored = map_tiles(backend.forward, image, (32, 32), 8)
     assert backend.shapes == [(32, 32), (32, 32)]
     assert np.all(restored[:, :24] == 0)
     assert np.allclose(restored[:, 32:], 0.5)
@@ -90,6 +90,9 @@ def test_all_backends_agree(kind, tone):
 def test_window_zero_is_the_whole_image_and_a_number_overrides_the_ticket():
     plain = restore(PIXELS, CUT, backend="torch")
     np.testing.assert_array_equal(restore(PIXELS, TICKET, backend="torch", window=0), plain)
+    np.testing.assert_array_equal(
+        restore(PIXELS[:40, :48], TICKET, backend="torch"), restore(PIXELS[:40, :48], CUT, backend="torch")
+    )
     windowed = restore(PIXELS, TICKET, backend="torch")
     assert np.abs(windowed - plain).max() > 1e-5
     np.testing.assert_array_equal(restore(PIXELS, TICKET, backend="torch", window=48), windowed)

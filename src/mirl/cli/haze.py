@@ -15,6 +15,7 @@ def haze_head(
     like: str | None = None,
     examples: int = 12_000,
     steps: int = 3_000,
+    window: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
 ) -> None:
@@ -29,6 +30,8 @@ def haze_head(
         like: Train nothing: take the head of this ticket.
         examples: Thumbnails that are made and then trained on.
         steps: Updates.
+        window: Also set the side of the windows in pixels, with an eighth of it as overlap; 0: the whole photograph. As it
+            is when left out.
         seed: Seed of the examples and of the head's first values.
         skip_bad: Pass over files that cannot be used, instead of stopping.
     """
@@ -38,6 +41,7 @@ def haze_head(
 
     from mirl.layers import parameters
     from mirl.ticket import load_ticket, write_ticket
+    from mirl.windows import windows_of
 
     if out.suffix != ".mirl":
         raise MirlError(f"{out}: expected a name ending in .mirl for a ticket")
@@ -63,8 +67,10 @@ def haze_head(
             f"{result.photos} photographs; of those held out {told['hazy']:.1%} of the hazy examples are told, "
             f"{told['false_untreated']:.1%} of the untreated ones taken for hazy"
         )
+    windows = loaded.windows if window is None else windows_of(window)
     prunable = [p.name for p in parameters(loaded.network) if p.prunable]
     exact = all(np.array_equal(w := loaded.weights[name], w.astype(np.float16)) for name in prunable)
-    given = replace(loaded, haze_head=head, provenance={**loaded.provenance, "haze_head": told})
+    provenance = {**loaded.provenance, "haze_head": told}
+    given = replace(loaded, haze_head=head, windows=windows, provenance=provenance)
     write_ticket(given, out, "float16" if exact else "float32")
     print(f"{out}: haze head of {head.size:,} weights, {text}; {out.stat().st_size:,} bytes")

@@ -119,7 +119,8 @@ def restore_pixels(
         restored = map_tiles(backend.forward, pixels, (windows.size, windows.size), windows.overlap, on_tile)
     else:
         restored = _restore_whole(backend, pixels, options.tile, overlap, on_tile)
-    return apply_change(pixels, restored, options.strength, options.denoise, haze, backend.name)
+    several = windows.size if max(pixels.shape[:2]) > windows.size else 0
+    return apply_change(pixels, restored, options.strength, options.denoise, haze, several, backend.name)
 
 
 def haze_share(backend: Backend, pixels: Pixels, options: Options) -> float:
