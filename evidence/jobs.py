@@ -42,12 +42,12 @@ JOBS = (
     Job(
         "try-small",
         "mirl search --recipe small --steps 1200 --data {data} --skip-bad --device cpu --out {run}",
-        patches=14_400,
+        patches=38_400,
     ),
     Job(
         "try-small-seed1",
         "mirl search --recipe small --steps 1200 --seed 1 --data {data} --skip-bad --device cpu --out {run}",
-        patches=14_400,
+        patches=38_400,
     ),
 )
 
