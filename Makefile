@@ -1,4 +1,4 @@
-# make setup | demo | test | check | sanitize | wasm | bench | evidence | docs | clean. Every target does its own set-up: Python 3.11 or later, pip and make.
+# make setup | demo | test | check | sanitize | wasm | bench | evidence | queue | docs | clean. Every target does its own set-up: Python 3.11 or later, pip and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 2147483647
 export GOMP_SPINCOUNT := 2000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test check sanitize wasm bench evidence docs clean
+.PHONY: setup demo test check sanitize wasm bench evidence queue queue-status queue-pause queue-go queue-stop queue-snapshot docs clean
 
 setup: $(STAMP)
 
@@ -67,6 +67,19 @@ evidence: $(STAMP)
 		$(if $(TIME),--time-limit $(TIME))
 	if ls $(RESULTS)/runs/*/level-00/level.json > /dev/null 2>&1; then $(BIN)/mirl report --evidence $(RESULTS) $(PAGE); \
 		else echo "no level is done yet, so there is no page yet"; fi
+
+# Trainings of days from a frozen copy of the code, in the background: evidence/train_queue.py says all. AT, COMMIT and DATA are
+# for `queue`; QUEUE is where its state lies.
+QUEUE ?= ../queue-runs
+TRAIN_QUEUE = $(PYTHON) evidence/train_queue.py
+queue:
+	$(TRAIN_QUEUE) start --folder $(QUEUE) --data $(DATA) $(if $(COMMIT),--commit $(COMMIT)) $(if $(AT),--at $(AT))
+
+queue-status queue-pause queue-go queue-stop:
+	@$(TRAIN_QUEUE) $(@:queue-%=%) --folder $(QUEUE) $(if $(MINUTES),--minutes $(MINUTES))
+
+queue-snapshot:
+	$(TRAIN_QUEUE) snapshot --folder $(QUEUE) $(if $(FORCE),--force)
 
 docs: $(STAMP)
 	$(BIN)/python docs/make_reference.py

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from mirl.data.bundled import held_out_photos
+from mirl.degrade.codec import code_jpeg
 from mirl.degrade.tasks import task_named
-from mirl.degrade.web import code_jpeg
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.evaluate.crops import SIDE
 from mirl.evaluate.metrics import psnr

@@ -30,7 +30,7 @@ from mirl.lottery.budget import Budget, control_name
 from mirl.lottery.controls import control, finished_run
 from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder
 from mirl.lottery.search import search
-from mirl.recipe import THREE_TASKS, PruneConfig, Recipe, TaskShare, recipe_from_dict, small
+from mirl.recipe import THREE_TASKS, PruneConfig, Recipe, TaskShare, recipe_from_dict, small_laboratory
 from pilots import BASE, LESS_RAIN, PILOTS
 
 Controls = tuple[tuple[str, int, Budget], ...]
@@ -44,12 +44,13 @@ CONTROLS: Controls = (
     ("dense", 0, "total"),
     ("ticket", 0, "total"),
 )
+PUBLISHED = replace(small_laboratory(), name="small")  # what the published runs call it
 # The shares of the tasks in the first search, whose tickets took rain away only in part; `small-web` shares its recipe.
-WITH_LESS_RAIN = replace(small(), tasks=LESS_RAIN)
+WITH_LESS_RAIN = replace(PUBLISHED, tasks=LESS_RAIN)
 # An earlier recipe, kept because its run tells what was tried: by magnitude, rewound to the initial values.
 BY_MAGNITUDE = replace(
-    small(),
-    train=replace(small().train, steps=3000, precision="bf16-mixed"),
+    PUBLISHED,
+    train=replace(PUBLISHED.train, steps=3000, precision="bf16-mixed"),
     prune=PruneConfig(keep=0.10, fraction=0.55, normalise="prompts", min_layer_density=0.02),
     tasks=THREE_TASKS,
     rewind_step=0,
@@ -70,14 +71,14 @@ def plan() -> dict[str, Planned]:
     """All runs by name, the most telling first."""
     with_web = replace(WITH_LESS_RAIN, tasks=(*WITH_LESS_RAIN.tasks, TaskShare("web", 3.0)))
     # By cost over all layers the first pruning would empty those at full resolution: hence the floor.
-    by_cost = replace(small(), prune=replace(small().prune, score="macs", min_layer_density=0.05))
+    by_cost = replace(PUBLISHED, prune=replace(PUBLISHED.prune, score="macs", min_layer_density=0.05))
     return {
-        "small": Planned(small(), (*CONTROLS, ("dense-macs", 0, "level"))),
+        "small": Planned(PUBLISHED, (*CONTROLS, ("dense-macs", 0, "level"))),
         "less-rain": Planned(WITH_LESS_RAIN, CONTROLS),
         "small-web": Planned(with_web),
         "small-macs": Planned(by_cost, dense_from="small"),
-        "small-seed1": Planned(replace(small(), seed=1), (("reinit", 0, "level"),)),
-        "small-start": Planned(replace(small(), rewind_step=0), (("reinit", 0, "level"),)),
+        "small-seed1": Planned(replace(PUBLISHED, seed=1), (("reinit", 0, "level"),)),
+        "small-start": Planned(replace(PUBLISHED, rewind_step=0), (("reinit", 0, "level"),)),
         "magnitude": Planned(BY_MAGNITUDE),
     }
 

@@ -12,10 +12,10 @@ import torch
 from mirl.layers import parameters
 from mirl.lottery.prune import OUTPUT_LAYER, Masks, dense_masks, scores, shrink_masks
 from mirl.network.promptir import PromptIR, initialise
-from mirl.recipe import NetworkConfig, PruneConfig, small
+from mirl.recipe import NetworkConfig, PruneConfig, small_laboratory
 from mirl.ticket import Ticket
 
-NETWORKS = {"paper": NetworkConfig(), "small": small().network}
+NETWORKS = {"paper": NetworkConfig(), "small": small_laboratory().network}
 PATTERNS = ("dense", "global-90", "layer-90-depthwise-dense", "layer-90")
 _LAYER = PruneConfig(scope="layer", normalise="none")
 

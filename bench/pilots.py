@@ -8,7 +8,7 @@ results/evidence/pilots.json; `bench/evidence.py` trains them, two to three minu
 from dataclasses import replace
 from typing import Any
 
-from mirl.recipe import NetworkConfig, PruneConfig, Recipe, TrainConfig, small, three_tasks
+from mirl.recipe import NetworkConfig, PruneConfig, Recipe, TrainConfig, small_laboratory, three_tasks
 
 STEPS = 400
 LESS_RAIN = three_tasks(rain=1.5, haze=2.5)  # the shares of the tasks before `small` had more rain
@@ -21,7 +21,7 @@ DEEP = NetworkConfig(
 
 def dense(network: NetworkConfig | None = None, **changes: Any) -> Recipe:
     """The recipe small with less rain, densely and for STEPS updates, with one thing changed."""
-    recipe = small()
+    recipe = small_laboratory()
     train: TrainConfig = replace(recipe.train, steps=STEPS, warmup_steps=50, ema_decay=0.99, validate_every=0, **changes)
     return Recipe("pilot", network or recipe.network, train, PruneConfig(keep=1.0), LESS_RAIN)
 

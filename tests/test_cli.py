@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -179,6 +180,7 @@ def test_the_list_of_options_changes_only_on_purpose():
         "data list": [],
         "data check": ["--against"],
         "data paper": ["--link"],
+        "data tasks": [],
         "data synth": ["--count", "--out", "--seed", "--task"],
     }  # fmt: skip
 
@@ -491,6 +493,39 @@ def test_evaluate_writes_the_documented_json_and_each_option_matters(ticket: Pat
     assert rows("paper.json", "--protocol", "paper") != plain
     assert [r["task"] for r in rows("two.json", "--tasks", "dehaze", "web")] == ["dehaze", "web"]
     assert {r["images"] for r in rows("one.json", "--limit", 1)} == {1}
+
+
+def test_the_suite_people_is_measured_beside_the_papers_or_alone(
+    ticket: Path, tests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = tmp_path / "sets"
+    shutil.copytree(tests, root)
+    (root / "denoise" / "CLEAN").rename(root / "denoise" / "Kodak24")
+
+    def found(*options: object) -> dict:
+        assert (
+            run("evaluate", "--ticket", ticket, "--data", root, "--limit", 1, "--json", tmp_path / "x.json", *options) == 0
+        )
+        return json.loads((tmp_path / "x.json").read_text())
+
+    people = found("--suite", "people", "--tasks", "grey", "real", "--csv", tmp_path / "x.csv", "--peers", "nlm")
+    assert [(row["method"], row["task"]) for row in people["rows"]] == [
+        (method, f"grey{sigma}") for method in (str(ticket), "nlm") for sigma in (15, 25, 50)
+    ]
+    assert set(people) == {"ticket", "suite", "as_written", "rows", "groups", "lacking"}
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 7
+    shown = capsys.readouterr()
+    assert "What people have: nlm" in shown.out
+    assert "real/PolyU is missing" in shown.err
+    both = found("--suite", "all", "--tasks", "derain", "jpeg", "--as-written")
+    assert [row["task"] for row in both["rows"]] == ["derain", *(f"jpeg{q}" for q in (10, 20, 30, 50, 75, 90))]
+    assert both["rows"][:1] == found("--tasks", "derain")["rows"]
+    assert (both["protocol"], both["suite"], both["as_written"]) == ("standard", "all", True)
+    base = ["evaluate", "--ticket", ticket, "--data", root]
+    assert "are for --suite people" in fails(capsys, *base, "--as-written")
+    assert "is for the suite paper" in fails(capsys, *base, "--suite", "people", "--protocol", "paper")
+    assert "--csv holds the images of one suite" in fails(capsys, *base, "--suite", "all", "--csv", tmp_path / "x.csv")
+    assert "unknown group 'derain'" in fails(capsys, *base, "--suite", "people", "--tasks", "derain")
 
 
 def test_bad_evaluations_are_one_line(ticket: Path, tests: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -16,7 +16,6 @@ from mirl.data.store import ImageStore
 from mirl.degrade import haze
 from mirl.degrade.rounding import round_to_8_bits
 from mirl.degrade.tasks import TASKS, Task, task_named
-from mirl.degrade.web import pass_through_web
 from mirl.errors import MirlError
 from mirl.image import read_pixels
 from mirl.recipe import THREE_TASKS, TaskShare
@@ -284,11 +283,11 @@ def test_a_degradation_of_ones_own_is_trained_and_validated_once_it_is_in_the_re
 
 def test_the_web_bank_is_bounded_and_uses_every_photo_it_can(monkeypatch):
     monkeypatch.setattr(fields, "BANK_MEGAPIXELS", 90 * 120 * 3 / 1e6)
-    assert len(list(fields.degraded_images(flat_store(2), pass_through_web, 0))) == 3
-    assert len(list(fields.degraded_images(flat_store(6), pass_through_web, 0))) == 3
-    assert len(list(fields.degraded_images(flat_store(1), pass_through_web, 0))) == 3
+    assert len(list(fields.degraded_images(flat_store(2), TASKS["web"].pair, 0))) == 3
+    assert len(list(fields.degraded_images(flat_store(6), TASKS["web"].pair, 0))) == 3
+    assert len(list(fields.degraded_images(flat_store(1), TASKS["web"].pair, 0))) == 3
     monkeypatch.setattr(fields, "BANK_MEGAPIXELS", 9.0)
-    assert len(list(fields.degraded_images(flat_store(1), pass_through_web, 0))) == fields.BANK_MOST_VARIANTS
+    assert len(list(fields.degraded_images(flat_store(1), TASKS["web"].pair, 0))) == fields.BANK_MOST_VARIANTS
 
 
 def test_a_mapped_stream_gives_the_batches_of_one_in_memory(folder, real):

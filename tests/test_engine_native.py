@@ -13,7 +13,7 @@ from conftest import MINI, make_ticket
 from contract import EXAMPLES, Draft, drafts, loud, natively, networks, noise, opened
 from mirl.errors import MirlError
 from mirl.layers import attention_macs_per_pixel, macs_per_pixel, parameters, stage_widths
-from mirl.recipe import NetworkConfig, paper, small, tiny
+from mirl.recipe import NetworkConfig, paper, small_laboratory, tiny
 from mirl.ticket import Ticket, write_ticket
 
 sparse = pytest.importorskip("mirl.engine.sparse", reason="the native engine is not built", exc_type=ImportError)
@@ -186,7 +186,7 @@ def listed(config: NetworkConfig) -> list[tuple[str, str, tuple[int, ...]]]:
 @given(networks())
 @example(MINI)
 @example(tiny().network)
-@example(small().network)
+@example(small_laboratory().network)
 @example(paper().network)
 def test_the_tensors_of_c_are_those_of_python(config):
     assert listed(config) == [(p.name, p.kind, p.shape) for p in parameters(config)]
@@ -262,7 +262,7 @@ def test_removed_weights_are_those_that_cannot_reach_the_output(draft: Draft):
     assert facts.nonzero - facts.removed == kept_by_compaction(ticket)
 
 
-@pytest.mark.parametrize("config", [MINI, tiny().network, small().network], ids=("mini", "tiny", "small"))
+@pytest.mark.parametrize("config", [MINI, tiny().network, small_laboratory().network], ids=("mini", "tiny", "small"))
 def test_a_dense_ticket_loses_nothing_and_costs_no_more_than_dense(config):
     facts = opened("native", make_ticket(config, 2.0)).facts
     assert facts.removed == 0
@@ -276,7 +276,8 @@ def test_a_dense_ticket_loses_nothing_and_costs_no_more_than_dense(config):
 
 def test_work_falls_with_density():
     work = [
-        opened("native", make_ticket(small().network, keep)).facts.macs_per_pixel for keep in (1.0, 0.5, 0.25, 0.1, 0.02)
+        opened("native", make_ticket(small_laboratory().network, keep)).facts.macs_per_pixel
+        for keep in (1.0, 0.5, 0.25, 0.1, 0.02)
     ]
     assert work == sorted(work, reverse=True)
     assert work[3] < 0.3 * work[0]

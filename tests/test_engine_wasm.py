@@ -12,7 +12,7 @@ from conftest import make_ticket
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.engine.haze import amount_of_haze, probability, thumbnail
 from mirl.engine.options import Options
-from mirl.recipe import small
+from mirl.recipe import small_laboratory
 from mirl.ticket import encode_ticket, read_ticket
 from mirl.windows import WHOLE
 from test_wasm_ticket import joined, parts
@@ -168,7 +168,7 @@ def test_impossible_requests_give_one_error(tmp_path, change, message):
 
 
 def test_images_too_large_for_32_bits_are_cut_into_tiles(tmp_path):
-    _, path = stored(make_ticket(network=small().network), tmp_path)
+    _, path = stored(make_ticket(network=small_laboratory().network), tmp_path)
     sizes = [[64, 64], [3000, 4000], [40_000, 30_000], [1, 1 << 16], [1 << 21, 1]]
     (answer,) = run([{"action": "large", "ticket": path, "sizes": sizes}], tmp_path)
     (whole, few), *large = answer["value"]

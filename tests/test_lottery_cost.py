@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from conftest import MINI, mini_weights
 from mirl.layers import parameters
 from mirl.lottery.prune import Masks, Weights, dense_masks, initial_scales, plan_levels, scores, shrink_masks
-from mirl.recipe import NetworkConfig, PruneConfig, small
+from mirl.recipe import NetworkConfig, PruneConfig, small_laboratory
 from mirl.ticket import Ticket
 
 NORMALISE = ("initial-rms", "prompts", "none")
-SMALL = small().network
+SMALL = small_laboratory().network
 START = {network: mini_weights(network=network) for network in (MINI, SMALL)}
 
 

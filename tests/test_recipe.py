@@ -4,6 +4,7 @@ import pytest
 
 from mirl.degrade.tasks import TASKS
 from mirl.errors import MirlError
+from mirl.lottery.schedule import level_updates
 from mirl.recipe import (
     RECIPES,
     PruneConfig,
@@ -11,6 +12,7 @@ from mirl.recipe import (
     TrainConfig,
     named_recipe,
     recipe_from_dict,
+    small,
     tiny,
     to_dict,
 )
@@ -69,3 +71,22 @@ def test_a_recipe_is_frozen():
     with pytest.raises(AttributeError):
         tiny().seed = 3  # type: ignore[misc]
     assert isinstance(tiny(), Recipe)
+
+
+def test_early_patches_are_smaller_and_as_many_more() -> None:
+    train = TrainConfig(steps=100, batch=4, patch=128, early_patch=64, early_share=0.25)
+    assert [train.batch_at(step) for step in (0, 24, 25, 99)] == [(16, 64), (16, 64), (4, 128), (4, 128)]
+    assert TrainConfig(steps=10).batch_at(0) == (8, 64)
+    for wrong in ({"early_patch": 64}, {"early_share": 0.5}, {"early_patch": 48, "early_share": 0.5}):
+        with pytest.raises(MirlError, match="early_patch"):
+            TrainConfig(steps=10, patch=128, **wrong)
+
+
+def test_gradual_pruning_shares_one_schedule_among_its_levels() -> None:
+    recipe = replace(small(), train=TrainConfig(steps=1000), prune=PruneConfig(fraction=0.5, reset="none"), rewind_step=0)
+    spans = [level_updates(recipe, level, 5) for level in range(5)]
+    assert spans == [(0, 1000), (0, 62), (62, 125), (125, 187), (187, 1000)]
+    with pytest.raises(MirlError, match="rewinds no weights"):
+        replace(recipe, rewind_step=10)
+    with pytest.raises(MirlError, match="too few"):
+        level_updates(replace(recipe, train=TrainConfig(steps=10)), 1, 5)

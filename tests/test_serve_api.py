@@ -22,6 +22,7 @@ from mirl.serve.app import Settings, create_app
 from mirl.serve.shelf import Offer, Shelf, read_offers
 from mirl.serve.work import MEDIA_TYPES, PARAMETERS
 from mirl.ticket import SHIPPED, encode_ticket, read_ticket, write_ticket
+from mirl.windows import WHOLE
 from test_haze import make_head
 
 RNG = np.random.default_rng(5)
@@ -301,7 +302,7 @@ def test_a_raw_body_is_one_whatever_its_declared_type():
 class Gate:
     """A backend that waits for `open`, to hold a worker; the photos that reach it are counted."""
 
-    name, bytes_per_pixel = "gate", 1.0
+    name, bytes_per_pixel, windows, haze_head = "gate", 1.0, WHOLE, None
 
     def __init__(self):
         self.open, self.calls = threading.Event(), 0

@@ -7,7 +7,7 @@ and seed on the same machine give the same bytes.
 
 import dataclasses
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mirl.errors import MirlError
 from mirl.plain import from_plain
@@ -18,7 +18,8 @@ Normalise = Literal["initial-rms", "prompts", "none"]
 Precision = Literal["32-true", "bf16-mixed"]
 Optimizer = Literal["adamw", "muon"]
 Prunable = Literal["kind", "name"]
-Reset = Literal["full", "partial"]
+Reset = Literal["full", "partial", "none"]
+Loss = Literal["l1", "log-mse"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,11 @@ class TrainConfig:
 
     The optimizer "muon" takes the matrices from AdamW (see `mirl.lottery.muon`): more learned by each update. With `epochs`
     the rate moves as in MIR-L's code: so many times, constant in between, and 0 in the first epoch of the warm-up; 0 moves
-    it with every update. `real_share` of a task's patches come from its real pairs where the data hold any, the others are
-    made. A `clip_norm` of 0 does not clip.
+    it with every update. `loss` is the paper's "l1" or "log-mse", the logarithm of each sample's mean square, in which a
+    decibel counts alike on faint and on strong degradations; `block_loss` adds so much of the L1 of means over blocks of 16
+    pixels, the tone (see `mirl.lottery.loss`). `real_share` of a task's patches come from its real pairs where the data hold
+    any, the others are made. A `clip_norm` of 0 does not clip. The first `early_share` of the updates see smaller patches of
+    `early_patch` pixels, as many more of them as make up the area.
     """
 
     steps: int
@@ -83,6 +87,10 @@ class TrainConfig:
     validate_every: int = 0
     epochs: int = 0
     real_share: float = 0.5
+    loss: Loss = "l1"
+    block_loss: float = 0.0
+    early_patch: int = 0
+    early_share: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject values no training can run with, naming the field. Raises MirlError."""
@@ -103,10 +111,29 @@ class TrainConfig:
             raise MirlError(f"warmup_steps must lie between 0 and steps, found {self.warmup_steps} of {self.steps}")
         if not self.clip_norm >= 0:
             raise MirlError(f"--clip-norm must be at least 0, which clips nothing, found {self.clip_norm}")
+        if self.loss not in ("l1", "log-mse") or not 0 <= self.block_loss < 1e3:
+            raise MirlError(
+                f"expected loss l1 or log-mse and a block_loss of at least 0, found {self.loss!r}, {self.block_loss}"
+            )
+        if not 0 <= self.early_share < 1 or bool(self.early_share) != bool(self.early_patch):
+            raise MirlError(
+                "early_patch and early_share go together, the share in [0, 1), found "
+                f"{self.early_patch} and {self.early_share}"
+            )
+        if self.early_patch and (self.early_patch % 8 or self.early_patch < 8 or self.patch % self.early_patch):
+            raise MirlError(
+                f"early_patch must be a multiple of 8 that divides patch, found {self.early_patch}, {self.patch}"
+            )
         if self.epochs < 0 or not 0 <= self.real_share <= 1:
             raise MirlError(
                 f"expected epochs of at least 0 and a real_share in [0, 1], found {self.epochs} and {self.real_share}"
             )
+
+    def batch_at(self, step: int) -> tuple[int, int]:
+        """Return how many patches update `step` (0-based) takes, and their side in pixels."""
+        if step < self.early_share * self.steps:
+            return self.batch * (self.patch // self.early_patch) ** 2, self.early_patch
+        return self.batch, self.patch
 
 
 @dataclass(frozen=True)
@@ -118,10 +145,16 @@ class PruneConfig:
     "prompts" brings only the prompts to the RMS of all other prunable weights, so that narrow layers, whose weights are
     large and few, stay denser; "none" ranks raw magnitude, as the paper does.
 
+    A squared weight is ranked against its uses per pixel to the power `cost_exponent` (see `mirl.lottery.prune.scores`).
+
     A tensor pruned to the density d learns at d^-`rate_exponent` times the learning rate (see `mirl.lottery.rates`).
 
     Two choices of MIR-L's code: `prunable="name"` prunes every tensor whose name holds "weight", LayerNorm scales included
     and prompts not; `reset="partial"` puts back all but prompts and temperatures, which stay as the level before left them.
+
+    `reset="none"` is gradual pruning with learning-rate rewinding (Zhu & Gupta 2017, arXiv 1710.01878; Renda et al. 2020,
+    arXiv 2003.02389): survivors keep their values, and all levels after the dense one share one more training, schedule and
+    all, of which the first `ramp` is divided among them and the last has the rest.
     """
 
     keep: float = 0.10
@@ -135,6 +168,8 @@ class PruneConfig:
     prunable: Prunable = "kind"
     reset: Reset = "full"
     rate_exponent: float = 0.0
+    ramp: float = 0.25
+    cost_exponent: float = 0.0
 
     def __post_init__(self) -> None:
         """Reject densities and fractions outside (0, 1]. Raises MirlError."""
@@ -144,6 +179,21 @@ class PruneConfig:
             raise MirlError(f"--fraction is what one level removes, between 0 and 1, found {self.fraction}")
         if not 0 <= self.min_layer_density <= 1:
             raise MirlError(f"--min-layer-density must lie in [0, 1], found {self.min_layer_density}")
+        for name, value, known in (
+            ("scope", self.scope, Scope),
+            ("score", self.score, Score),
+            ("normalise", self.normalise, Normalise),
+            ("prunable", self.prunable, Prunable),
+            ("reset", self.reset, Reset),
+        ):
+            if value not in get_args(known):
+                raise MirlError(f"unknown {name} {value!r}; expected one of {', '.join(get_args(known))}")
+        if not 0 <= self.cost_exponent <= 2 or (self.cost_exponent and self.score == "macs"):
+            raise MirlError(f"cost_exponent must lie in [0, 2], and macs has its own of 1, found {self.cost_exponent}")
+        if not 0 < self.ramp <= 1:
+            raise MirlError(
+                f"ramp is the share of a training in which the density falls, above 0 and at most 1, found {self.ramp}"
+            )
         if not 0 <= self.rate_exponent <= 1:
             raise MirlError(f"--rate-exponent must lie in [0, 1], found {self.rate_exponent}")
 
@@ -177,6 +227,10 @@ class Recipe:
             raise MirlError(f"recipe {self.name!r}: each task once, with a loss weight above 0, found {self.tasks}")
         if not self.tasks or min(t.sampling for t in self.tasks) <= 0:
             raise MirlError(f"recipe {self.name!r} needs at least one task, each with a sampling weight above 0")
+        if self.rewind_step and self.prune.reset == "none":
+            raise MirlError(
+                f"reset none rewinds no weights, so a rewind_step of {self.rewind_step} means nothing; expected 0"
+            )
         if not 0 <= self.rewind_step < self.train.steps:
             raise MirlError(f"rewind_step must lie in [0, {self.train.steps}), found {self.rewind_step}")
 
@@ -216,8 +270,10 @@ def tiny() -> Recipe:
     )
 
 
-def small() -> Recipe:
-    """A compact network for two CPU cores: under half an hour a level, an hour and a half a search.
+def small_laboratory() -> Recipe:
+    """The recipe `small` of the first published runs (results/evidence), which knows white noise, streaks and haze alone.
+
+    A compact network for two CPU cores: under half an hour a level, an hour and a half a search.
 
     Narrow at full resolution, where time goes, wide and deep at 1/8, where parameters are cheap and a ticket can do without
     most of them. Few levels, so that each can train long: 100, 46, 21 and 10 % of all parameters. LAMP leaves weights to the
@@ -226,7 +282,7 @@ def small() -> Recipe:
     with two thirds of that share of rain the network learns it far more slowly (the run less-rain in docs/results.md).
     """
     return Recipe(
-        name="small",
+        name="small-laboratory",
         network=NetworkConfig(
             width=16,
             blocks=(1, 1, 2, 4),
@@ -252,6 +308,56 @@ def small() -> Recipe:
         prune=PruneConfig(keep=0.10, fraction=0.55, score="lamp", rate_exponent=0.5),
         tasks=THREE_TASKS,
         rewind_step=1000,
+    )
+
+
+PEOPLE = (
+    TaskShare("denoise15", 0.04),
+    TaskShare("denoise25", 0.04),
+    TaskShare("denoise50", 0.05),
+    TaskShare("gaussian", 0.06),
+    TaskShare("correlated", 0.03),
+    TaskShare("camera", 0.13),
+    TaskShare("coded", 0.08),
+    TaskShare("derain", 0.10),
+    TaskShare("rain", 0.09),
+    TaskShare("dehaze", 0.12, loss=1.5),
+    TaskShare("haze", 0.10, loss=1.5),
+    TaskShare("jpeg", 0.07),
+    TaskShare("rescaled", 0.02),
+    TaskShare("clean", 0.04),
+    TaskShare("tone", 0.03),
+)
+"""What spoils the photographs people have, and what must stay as it is, in the shares of the recipe small."""
+
+
+def small() -> Recipe:
+    """The recipe of the ticket that ships: degradations as they happen, a loss that counts decibels, gradual pruning.
+
+    A parent of 3.1 million parameters, most of them at 1/8 resolution, where they cost little time; the dense level and the
+    pruned ones take 2.5 million patches of 64x64, or as much area, each. Chosen by the pilots in results/pilots_people.json.
+    """
+    return Recipe(
+        name="small",
+        network=replace(small_laboratory().network, blocks=(1, 1, 2, 12)),
+        train=TrainConfig(
+            steps=2_500_000 // 16,
+            batch=4,
+            patch=128,
+            early_patch=64,
+            early_share=0.2,
+            optimizer="muon",
+            learning_rate=4e-3,
+            minimum_learning_rate=1e-6,
+            warmup_steps=300,
+            ema_decay=0.999,
+            loss="log-mse",
+            block_loss=0.1,
+            real_share=0.4,
+            log_every=100,
+        ),
+        prune=PruneConfig(keep=0.10, fraction=0.2, score="lamp", rate_exponent=0.5, reset="none", ramp=0.25),
+        tasks=PEOPLE,
     )
 
 
@@ -307,7 +413,13 @@ def paper_published() -> Recipe:
     )
 
 
-RECIPES = {"tiny": tiny, "small": small, "paper": paper, "paper-published": paper_published}
+RECIPES = {
+    "tiny": tiny,
+    "small": small,
+    "small-laboratory": small_laboratory,
+    "paper": paper,
+    "paper-published": paper_published,
+}
 
 
 def named_recipe(name: str) -> Recipe:

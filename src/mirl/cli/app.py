@@ -37,6 +37,7 @@ def commands() -> SubcommandApp:
     pairs.command(name="list")(data.list_)
     pairs.command(data.check)
     pairs.command(data.paper)
+    pairs.command(data.tasks)
     pairs.command(data.synth)
     app.command(pairs, name="data", help="List, check or make image pairs in MIR-L's folder layout.")
     return app

@@ -1,8 +1,8 @@
-"""mirl data list, check, paper, synth."""
+"""mirl data list, check, paper, tasks, synth."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -84,21 +84,31 @@ def paper(folder: tyro.conf.Positional[Path], link: Path | None = None) -> None:
     print("ok: every set of the published run is there")
 
 
+def tasks() -> None:
+    """List the tasks: names, the folders of their pairs, and what is done to a clean photo."""
+    from mirl.degrade.tasks import TASKS
+
+    table = Table("task", "pairs", "what is done")
+    for one in TASKS.values():
+        table.add_row(one.name, f"{one.folder}/SET/input/NAME{one.suffix}.png", one.what)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
 def synth(
     clean: tyro.conf.Positional[Path],
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    task: Literal["denoise15", "denoise25", "denoise50", "derain", "dehaze", "web"],
+    task: str,
     count: int | None = None,
     seed: int = 0,
 ) -> None:
-    """Make pairs from clean photos: noise, rain, haze or web damage, in MIR-L's layout. Nothing is overwritten.
+    """Make pairs from clean photos, in MIR-L's layout: noise, rain, haze, coding, graphics. Nothing is overwritten.
 
-    Noisy pairs are to look at and to restore: search and evaluate take clean photos (denoise/SET) and make their own noise.
+    Pairs of denoise15, 25 and 50 are to look at: search and evaluate make that noise on clean photos (denoise/SET).
 
     Args:
         clean: Folder of clean photos.
         out: Data folder to write into.
-        task: What is done to the photos.
+        task: What is done to the photos; `mirl data tasks` lists it.
         count: Number of pairs; one for each photo when left out.
         seed: Seed of the degradations.
     """

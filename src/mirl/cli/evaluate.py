@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -11,18 +11,24 @@ from mirl.errors import MirlError
 from mirl.files import write_json
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from mirl.evaluate.benchmark import Restore
     from mirl.evaluate.page import Example
 
 
 def evaluate(
     data: Path,
     ticket: str,
+    suite: Literal["paper", "people", "all"] = "paper",
     protocol: Literal["standard", "paper"] = "standard",
     tasks: tuple[str, ...] = (),
     backend: Literal["auto", "native", "onnx", "torch"] = "auto",
     threads: int | None = None,
     window: int | None = None,
     limit: int | None = None,
+    as_written: bool = False,
+    peers: tuple[Literal["nlm", "nlm-estimated", "opencv"], ...] = (),
     skip_bad: bool = False,
     json: Path | None = None,
     csv: Path | None = None,
@@ -30,49 +36,111 @@ def evaluate(
     """Measure PSNR and SSIM of a ticket per task, set and image, beside the degraded input's own.
 
     Args:
-        data: Test folder in MIR-L's layout.
+        data: Test folder in MIR-L's layout; for --suite people also real/SET/input and target, wild/rain, haze and tone.
         ticket: Name of a shipped ticket, a .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
-        protocol: standard (full size, 8-bit output, Gaussian SSIM) or paper (as MIR-L measures).
-        tasks: Tasks to measure, such as denoise25 derain; all that have a set when left out. clean gives clean photos in.
+        suite: paper (noise, rain, haze), people (what people have: real noise, coded, grey, jpeg, clean, graphics, tone,
+            wild; with tone, detail and the share made worse) or all. What the folder lacks of people's is named.
+        protocol: Of the suite paper: standard (full size, 8-bit output, Gaussian SSIM) or paper (as MIR-L measures).
+        tasks: Tasks to measure, such as denoise25 derain, or groups of the suite people; all when left out. clean gives
+            clean photos in; development, in the suite people, takes the ten photographs that choices are made by.
         backend: What runs the network: the native sparse engine, ONNX Runtime, PyTorch, or the fastest that is installed.
         threads: Processor threads; the backend's own number when left out.
         window: Side of the windows in pixels; 0 takes the statistics of the whole image; what the ticket says if left out.
         limit: Take only the first images of each set.
+        as_written: Suite people: score the file that mirl restore writes by default, instead of the pixels.
+        peers: Suite people: measure these too: non-local means (scikit-image) at one strength, or by the noise it estimates,
+            and OpenCV's. They need mirl[bench].
         skip_bad: Leave out files that cannot be used instead of stopping.
         json: Write the rows to this file.
         csv: Write one line for each image to this file.
     """
-    from mirl.cli.progress import counting_progress
     from mirl.engine.engine import open_backend, restore_pixels
     from mirl.engine.memory import keep_large_blocks
     from mirl.engine.options import Options
-    from mirl.evaluate.benchmark import evaluate as measure
     from mirl.ticket import load_ticket
 
+    if suite == "paper" and (as_written or peers):
+        raise MirlError("--as-written and --peers are for --suite people or all; add one of them")
+    if suite == "people" and protocol != "standard":
+        raise MirlError(f"--protocol {protocol} is for the suite paper; leave it out with --suite people")
+    if suite == "all" and csv is not None:
+        raise MirlError("--csv holds the images of one suite; run --suite paper and --suite people on their own")
     loaded = load_ticket(ticket)
     opened = open_backend(loaded, backend, threads)
     keep_large_blocks()
+
     options = Options(window=window)
+
+    def restore(image: "np.ndarray") -> "np.ndarray":
+        return restore_pixels(opened, image, options)
+
+    paper, people = _tasks_of(suite, tasks)
+    value: dict[str, Any] = {"ticket": ticket}
+    if suite != "people" and paper != ():
+        value |= _paper(restore, ticket, data, protocol, paper, limit, skip_bad, csv)
+    if suite != "paper" and people != ():
+        found = _people(restore, ticket, peers, data, people, limit, as_written, csv)
+        found["rows"] = value.get("rows", []) + found["rows"]
+        value |= {"suite": suite} | found
+    if json is not None:
+        write_json(json, value)
+    strange = sorted({row["task"] for row in value["rows"] if "group" not in row} - set(loaded.tasks or ()))
+    if loaded.tasks and strange:
+        print(f"mirl: the ticket was not trained on {', '.join(strange)}", file=sys.stderr)
+
+
+def _tasks_of(suite: str, tasks: tuple[str, ...]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Tasks of the suite paper and groups of the suite people, None for all; with --suite all a name is sought in both."""
+    from mirl.evaluate.people.suite import NAMES
+
+    if not tasks:
+        return None, None
+    if suite != "all":
+        return tasks, tasks
+    return tuple(name for name in tasks if name not in NAMES), tuple(name for name in tasks if name in NAMES)
+
+
+def _paper(
+    restore: "Restore", ticket: str, data: Path, protocol: str, tasks: tuple[str, ...] | None, limit: int | None,
+    skip_bad: bool, csv: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure and print the suite paper; return its JSON."""
+    from mirl.cli.progress import counting_progress
+    from mirl.evaluate.benchmark import evaluate as measure
+
     with counting_progress("measuring") as count:
-        result = measure(
-            lambda image: restore_pixels(opened, image, options),
-            data,
-            protocol,
-            tasks or None,
-            limit,
-            skip_bad,
-            count,
-        )
+        result = measure(restore, data, protocol, tasks, limit, skip_bad, count)
     for message in result.skipped:
         print(f"mirl: left out: {message}", file=sys.stderr)
-    if json is not None:
-        write_json(json, result.to_json(ticket))
     if csv is not None:
         result.write_csv(csv)
-    Console(width=None if sys.stdout.isatty() else 120).print(result.table())
-    strange = sorted({row.task for row in result.rows} - set(loaded.tasks)) if loaded.tasks else []
-    if strange:
-        print(f"mirl: the ticket was not trained on {', '.join(strange)}", file=sys.stderr)
+    _console().print(result.table())
+    return result.to_json(ticket)
+
+
+def _people(
+    restore: "Restore", ticket: str, peers: tuple[str, ...], data: Path, groups: tuple[str, ...] | None, limit: int | None,
+    as_written: bool, csv: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure and print the suite people; return its JSON."""
+    from mirl.cli.progress import counting_progress
+    from mirl.evaluate.people.peers import peer_named
+    from mirl.evaluate.people.suite import measure_people
+
+    methods = {ticket: restore} | {peer: peer_named(peer) for peer in peers}
+    with counting_progress("measuring") as count:
+        result = measure_people(methods, data, groups, limit, as_written, count)
+    for message in result.lacking:
+        print(f"mirl: not measured: {message}", file=sys.stderr)
+    if csv is not None:
+        result.write_csv(csv)
+    for table in result.tables():
+        _console().print(table)
+    return result.to_json()
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def report(

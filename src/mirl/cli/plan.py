@@ -7,7 +7,7 @@ from rich.table import Table
 
 from mirl.lottery.plan import PUBLISHED_FRACTION, PUBLISHED_ROUNDS, Count, Plan, plan_search, published_counts
 from mirl.network.foreign import UNUSED
-from mirl.recipe import Recipe
+from mirl.recipe import Recipe, Reset
 
 
 def print_plan(recipe: Recipe, device: str, devices: int, nodes: int) -> None:
@@ -22,10 +22,17 @@ def print_plan(recipe: Recipe, device: str, devices: int, nodes: int) -> None:
     seconds = seconds_per_update(recipe, device, devices, nodes)
     part_processes()
     if first_process():
-        each, whole = (describe_duration(seconds * updates) for updates in (plan.updates_of_a_level, plan.updates))
+        each, whole = (describe_duration(seconds * updates) for updates in (plan.updates_of_level[0], plan.updates))
         print(
             f"time: {seconds:.3g} s an update here, the mean of 3; {each} a level, {whole} for all {len(plan.levels)} levels"
         )
+
+
+RESETS: dict[Reset, str] = {
+    "full": "every tensor is rewound",
+    "partial": "prompts and temperatures stay warm",
+    "none": "nothing is rewound",
+}
 
 
 def describe_duration(seconds: float) -> str:
@@ -42,15 +49,16 @@ def _print_counts(recipe: Recipe, plan: Plan) -> None:
     table = Table("level", "weights kept", "of the weights", "parameters kept", "density", "updates")
     for level, count in enumerate(plan.levels):
         table.add_row(str(level), f"{count.left:,}", f"{count.left / count.weights:.2%}", f"{count.survivors:,}",
-                      f"{count.density:.2%}", f"{plan.updates_of_a_level:,}")  # fmt: skip
+                      f"{count.density:.2%}", f"{plan.updates_of_level[level]:,}")  # fmt: skip
     print(f"recipe {recipe.name}: {dense.parameters:,} parameters, {dense.weights:,} of them prunable weights")
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    warm = "prompts and temperatures stay warm" if prune.reset == "partial" else "every tensor is rewound"
+    warm = RESETS[prune.reset]
     rounds = len(plan.levels) - 1
     print(f"pruning: {rounds} rounds of {prune.fraction:.0%} after the dense level, {prune.scope}, {prune.score}; {warm}")
     batch = f"batch {train.batch}, patches of {train.patch} pixels"
     before = f" and {recipe.rewind_step:,} before the rewind point" if recipe.rewind_step else ""
-    print(f"updates: {len(plan.levels)} x {plan.updates_of_a_level:,}{before} = {plan.updates:,}, {batch}")
+    each = sorted({f"{count:,}" for count in plan.updates_of_level})
+    print(f"updates: {len(plan.levels)} levels of {' or '.join(each)}{before} = {plan.updates:,}, {batch}")
     if counts := published_counts(recipe.network):
         theirs, ours = counts
         what = f"{PUBLISHED_ROUNDS} rounds of {PUBLISHED_FRACTION:.0%}"

@@ -28,7 +28,7 @@ from mirl.recipe import (
 
 def search(
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None,
-    recipe: Literal["tiny", "small", "paper", "paper-published"] = "tiny",
+    recipe: Literal["tiny", "small", "small-laboratory", "paper", "paper-published"] = "tiny",
     data: Path | None = None,
     keep: float | None = None,
     fraction: float | None = None,
@@ -72,7 +72,8 @@ def search(
 
     Args:
         out: Run folder to make or to go on with; only --dry-run needs none.
-        recipe: tiny (minutes), small (hours on a CPU), paper (network, data mix and schedule as published) or
+        recipe: tiny (minutes), small (days on a CPU: the ticket that ships), small-laboratory (hours: white noise, streaks
+            and haze alone), paper (network, data mix and schedule as published) or
             paper-published (with MIR-L's own choices: --prunable name, --reset partial, --normalise none, --epochs 120).
         data: Training folder in MIR-L's layout; the bundled photographs when left out.
         keep: Density to reach, over all trainable parameters.
@@ -89,7 +90,7 @@ def search(
         reset: full puts every tensor back to the rewind point; partial, as MIR-L's code, leaves prompts and temperatures.
         rate_exponent: A tensor of density d learns at d^-exponent times the rate; 0 to 1.
         rewind_step: Rewind to the weights after so many updates instead of the initial ones.
-        tasks: Tasks to train, of denoise15 denoise25 denoise50 derain dehaze web; all but web when left out.
+        tasks: Tasks to train (`mirl data tasks` lists them); those of the recipe when left out.
         seed: Seed of initial values and data.
         steps: Updates of each level; the warm-up keeps its share.
         batch: Patches an update.

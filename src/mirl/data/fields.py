@@ -23,6 +23,8 @@ from mirl.image import read_pixels
 RAIN_LAYERS, RAIN_LAYER_SIDE = 48, 288
 RAIN_AMPLITUDE = (0.8, 1.2)
 DEPTH_SIDE = 112
+HAZIEST = 0.35  # beta, where haze is that of photographs
+AIRLIGHT_TINT = 0.015
 BANK_MEGAPIXELS = 30.0
 BANK_LARGEST_SIDE = 640
 BANK_MOST_VARIANTS = 4
@@ -67,11 +69,7 @@ class NoiseMaker:
 
     def __call__(self, clean: torch.Tensor, crops: Crops, draws: Draws) -> torch.Tensor:
         """Return noisy patches; CPU and GPU draw different noise from the same seed."""
-        generator = torch.Generator(clean.device)
-        normal = torch.empty_like(clean)
-        for place, seed in zip(normal, (draws.bits("noise") >> np.uint64(1)).tolist(), strict=True):
-            place.normal_(generator=generator.manual_seed(seed))
-        return noise.add_noise(clean, normal, self.sigma_255)
+        return noise.add_noise(clean, standard_normal(clean, draws), self.sigma_255)
 
 
 class RainMaker:
@@ -87,7 +85,7 @@ class RainMaker:
         """Return rainy patches."""
         own = draws.apart("rain")  # places independent of the photo's
         layer, _ = Crops.draw(self._store, own, crops.patch, symmetries=4).cut(self._store)
-        return rain.add_layer(clean, layer * _column(own.uniform("bright", *RAIN_AMPLITUDE), clean.device))
+        return rain.add_layer(clean, layer * column(own.uniform("bright", *RAIN_AMPLITUDE), clean.device))
 
 
 class HazeMaker:
@@ -99,8 +97,10 @@ class HazeMaker:
         maps: Sequence[Path | None],
         seed: int,
         strength: haze.HazeStrength = haze.OUTDOOR,
+        photographs: bool = False,
     ) -> None:
-        self._strength = strength
+        """Take the photos' depths; `photographs` adds what real haze shows: any beta up to 0.35, a tinted airlight."""
+        self._strength, self._photographs = strength, photographs
         self._low, high = haze.RELATIVE_RANGE
         self._step = (high - self._low) / 255
         depths = np.empty((len(store), DEPTH_SIDE, DEPTH_SIDE), np.uint8)
@@ -118,23 +118,37 @@ class HazeMaker:
         y = (crops.tops[:, None] + steps) / self._heights[crops.indices, None] * 2 - 1
         x = (crops.lefts[:, None] + steps) / self._widths[crops.indices, None] * 2 - 1
         y_, x_ = (torch.from_numpy(axis.astype(np.float32)).to(device) for axis in (y, x))
-        row, column = over_turned(y_, x_, crops.symmetries)
+        down, across = over_turned(y_, x_, crops.symmetries)
         indices = torch.from_numpy(crops.indices).to(device)
         maps = self._depths[indices].to(torch.float32)[:, None]
-        grid = torch.stack([column, row], dim=-1)
+        grid = torch.stack([across, down], dim=-1)
         sampled = grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
         relative = sampled[:, 0, ..., None] * self._step + self._low
         median, spread = draws.uniform("median", *strength.median), draws.uniform("spread", *strength.spread)
-        depth = haze.scale_depth(relative, _column(median, device), _column(spread, device), strength.depth_range)
+        depth = haze.scale_depth(relative, column(median, device), column(spread, device), strength.depth_range)
         beta = _choice(draws, "beta", strength.beta, strength.continuous)
         airlight = _choice(draws, "airlight", strength.airlight, strength.continuous)
-        return haze.scatter(clean, haze.transmission(depth, _column(beta, device)), _column(airlight, device))
+        light = column(airlight, device)
+        if self._photographs:
+            beta = np.where(draws.uniform("any-beta") < 0.25, draws.uniform("beta-of-any", 0.04, HAZIEST), beta)
+            tint = [1 + AIRLIGHT_TINT * 2 * draws.uniform(f"tint-{c}", -1, 1) for c in "rgb"]
+            light = light * torch.from_numpy(np.stack(tint, -1).astype(np.float32)).to(device)[:, None, None, :]
+        return haze.scatter(clean, haze.transmission(depth, column(beta, device)), light)
+
+
+def standard_normal(clean: torch.Tensor, draws: Draws) -> torch.Tensor:
+    """Return standard normal numbers, shaped as `clean`; each sample seeds its own, so a batch changes nothing."""
+    generator = torch.Generator(clean.device)
+    normal = torch.empty_like(clean)
+    for place, seed in zip(normal, (draws.bits("noise") >> np.uint64(1)).tolist(), strict=True):
+        place.normal_(generator=generator.manual_seed(seed))
+    return normal
 
 
 def degraded_images(
-    photos: ImageStore, degrade: Callable[[np.ndarray, np.random.Generator], np.ndarray], seed: int
+    photos: ImageStore, pair: Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]], seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield photos of `photos` with what `degrade`, as a `Task` has it, makes of them, uint8 (h, w, 3).
+    """Yield (clean, degraded), uint8 (h, w, 3), as a task's `pair` makes them of `photos`.
 
     Whole photos (cut to 640 pixels a side), so that a patch sees coding blocks at any offset; up to four
     treatments of each, or as many photos as BANK_MEGAPIXELS allow.
@@ -151,9 +165,9 @@ def degraded_images(
         rng = np.random.default_rng([seed % 2**63, 3, number])
         top = rng.integers(photos.heights[index] - heights[index] + 1)
         left = rng.integers(photos.widths[index] - widths[index] + 1)
-        clean = photos.image(index)[top : top + heights[index], left : left + widths[index]]
-        degraded = degrade(clean.astype(np.float32) / 255, rng)
-        yield clean, np.rint(degraded * 255).astype(np.uint8)
+        photo = photos.image(index)[top : top + heights[index], left : left + widths[index]]
+        degraded, clean = (np.rint(side * 255).astype(np.uint8) for side in pair(photo.astype(np.float32) / 255, rng))
+        yield clean, degraded
 
 
 def _relative_depth(photo: np.ndarray, path: Path | None, rng: np.random.Generator) -> np.ndarray:
@@ -174,6 +188,6 @@ def _choice(draws: Draws, purpose: str, values: Sequence[float], continuous: boo
     return np.asarray(values)[draws.integers(purpose, len(values))]
 
 
-def _column(values: np.ndarray, device: torch.device) -> torch.Tensor:
+def column(values: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return one float32 value per sample that broadcasts over (n, p, p, c)."""
     return torch.from_numpy(values.astype(np.float32)).to(device).view(-1, 1, 1, 1)

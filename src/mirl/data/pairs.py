@@ -1,9 +1,9 @@
 """Folders of clean photos and of degraded/clean pairs, in MIR-L's layout; one message names what is bad.
 
-Below a root: `denoise/SET/*.png` (clean photos; noise is added when they are used) and, for KIND derain,
-dehaze or web, `KIND/SET/input/NAME_SUFFIX.*` with `KIND/SET/target/NAME_gt.*`. The extension may differ
-between the two sides. RESIDE has many hazy images per clean one: where `ID_A_BETA_hazy` has no target of its
-own, `ID_A_gt` or `ID_gt` serves.
+Below a root: `denoise/SET/*.png` (clean photos; noise is added when they are used) and, for each other KIND of the
+task registry (derain, dehaze, camera, ...), `KIND/SET/input/NAME_SUFFIX.*` with `KIND/SET/target/NAME_gt.*`.
+The extension may differ between the two sides. RESIDE has many hazy images per clean one: where `ID_A_BETA_hazy`
+has no target of its own, `ID_A_gt` or `ID_gt` serves.
 """
 
 import hashlib
@@ -15,25 +15,24 @@ from pathlib import Path
 
 from PIL import Image
 
+from mirl.degrade.tasks import TASKS
 from mirl.errors import MirlError
 from mirl.image import SUFFIXES, read_pixels
 
-KINDS = ("denoise", "derain", "dehaze", "web")
+KINDS = tuple(dict.fromkeys(task.kind for task in TASKS.values()))
 """The folder kinds of the task registry."""
 
-INPUT_SUFFIXES = {
-    "derain": "_rainy",
-    "dehaze": "_hazy",
-    "web": "_web",
-    "denoise15": "_noisy",
-    "denoise25": "_noisy",
-    "denoise50": "_noisy",
-}
-"""Kinds stored as pairs. `mirl data synth` writes the denoise ones; all else adds noise by itself."""
+INPUT_SUFFIXES = {task.folder: task.suffix for task in TASKS.values()}
+"""What ends the names of degraded files, by folder of stored pairs. Those for the noise of
+the benchmarks (denoise15) are written by `mirl data synth`; all else adds that noise by itself."""
 
 _ORIENTATION = 0x0112
 _NAMED = 5
 """Bad files named in a message; the others are counted."""
+
+
+LAYERS = Path("derain/layers")
+"""Rain without a photograph, below the data folder: grey pictures, no pairs (see `mirl.data.rain_bank`)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def survey(root: Path, kinds: Iterable[str] | None = None) -> tuple[list[PairSet
         raise MirlError(f"unknown folder kind {unknown[0]!r}; expected one of {', '.join(known)}")
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise MirlError(f"{root} {what}; expected a data folder that holds {', '.join(wanted)} (or one of them)")
+        raise MirlError(f"{root} {what}; expected a data folder that holds {_some(wanted)}")
     present = [kind for kind in wanted if (root / kind).is_dir()]
     if not present:
         raise MirlError(f"{root} holds none of the folders {', '.join(wanted)}; expected, say, {_example(wanted[0])}")
@@ -96,10 +95,12 @@ def survey(root: Path, kinds: Iterable[str] | None = None) -> tuple[list[PairSet
     problems: list[Problem] = []
     for kind in present:
         folders = [p for p in sorted((root / kind).iterdir()) if p.is_dir() and not p.name.startswith(".")]
+        folders = [folder for folder in folders if folder != root / LAYERS]
         if not folders:
             problems.append(Problem(root / kind, f"holds no set, expected {_example(kind)}"))
         for folder in folders:
-            found = _paired_set(kind, folder) if kind in INPUT_SUFFIXES else _clean_set(kind, folder)
+            suffix = INPUT_SUFFIXES.get(kind)
+            found = paired_set(kind, folder, suffix) if suffix else _clean_set(kind, folder)
             sets.append(found[0])
             problems += found[1]
     return sets, problems
@@ -177,8 +178,8 @@ def _clean_set(kind: str, folder: Path) -> tuple[PairSet, list[Problem]]:
     return PairSet(kind, folder.name, tuple(pairs)), problems
 
 
-def _paired_set(kind: str, folder: Path) -> tuple[PairSet, list[Problem]]:
-    suffix = INPUT_SUFFIXES[kind]
+def paired_set(kind: str, folder: Path, suffix: str) -> tuple[PairSet, list[Problem]]:
+    """Return a folder's pairs input/NAME`suffix`.*, target/NAME_gt.*, sorted by name, and what is wrong with others."""
     sides = folder / "input", folder / "target"
     problems = [Problem(side, "missing folder") for side in sides if not side.is_dir()]
     if problems:
@@ -232,6 +233,11 @@ def _target_names(name: str) -> Iterator[str]:
 
 def _mismatch(found: tuple[int, ...], expected: tuple[int, ...]) -> str:
     return f"is {found[1]}x{found[0]} but its target {expected[1]}x{expected[0]}"
+
+
+def _some(kinds: Sequence[str]) -> str:
+    """Name a few folders of which one is enough."""
+    return ", ".join(kinds[:3]) + (" or another kind" if len(kinds) > 3 else " (or one of them)" if len(kinds) > 1 else "")
 
 
 def _example(kind: str) -> str:

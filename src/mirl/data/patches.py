@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 from mirl.data import bundled
+from mirl.data.banks import Banks
+from mirl.data.chain import CHAINS, MARGIN
 from mirl.data.fields import HazeMaker, NoiseMaker, RainMaker, degraded_images
 from mirl.data.pairs import Pair
 from mirl.data.split import HeldOutContent, Split, read_bytes, split_folder
 from mirl.data.store import DEFAULT_MEMORY_LIMIT_BYTES, ImageStore
-from mirl.data.stream import REAL_SHARE, Batch, PatchStream, Source
+from mirl.data.stream import REAL_SHARE, Batch, Patches, PatchStream, Source
 from mirl.degrade.tasks import Task, task_named
 from mirl.errors import MirlError
 from mirl.image import cut_centre, read_pixels
@@ -65,20 +67,25 @@ def load_training_data(
     tasks = [task_named(share.task) for share in shares]
     split = split_folder(root, skip_bad)
     held_out = HeldOutContent(split, skip_bad)
-    budget = _Budget(memory_limit_bytes, patch, device)
+    chains = [CHAINS[task.name] for task in tasks if task.name in CHAINS]
+    budget = _Budget(memory_limit_bytes, patch + MARGIN if chains else patch, device)
     maps: list[Path | None] = []
     photos = budget.store(_load_photos(split, held_out, skip_bad, maps))
+    banks = Banks(photos, maps, root, patch, seed, budget.store) if chains and photos else None
     real: dict[str, Source] = {}
-    synthesised: dict[str, Source] = {}
+    synthesised: dict[str, Patches] = {}
     for task in tasks:
         pairs = split.pairs.get(task.kind, ())
-        if task.kind not in real and pairs:
+        if task.name not in CHAINS and task.kind not in real and pairs:
             store = budget.store(_load_pairs(pairs, held_out, skip_bad))
             if store is not None:
                 real[task.kind] = Source(store)
-        if task.name not in synthesised and photos is not None:
+        if task.name in CHAINS:
+            if banks is not None:
+                synthesised[task.name] = banks.source(CHAINS[task.name])
+        elif task.name not in synthesised and photos is not None:
             synthesised[task.name] = _synthesised(task, photos, maps, patch, seed, budget)
-    sources = tuple((synthesised.get(task.name), real.get(task.kind)) for task in tasks)
+    sources = tuple((synthesised.get(task.name), None if task.name in CHAINS else real.get(task.kind)) for task in tasks)
     for task, pair in zip(tasks, sources, strict=True):
         if pair == (None, None):
             raise MirlError(
@@ -124,7 +131,7 @@ def _example(task: Task, pair: Pair) -> ValidationExample:
         degraded = read_pixels(pair.degraded)
     else:
         seed = zlib.crc32(f"{task.name}/{pair.name}".encode())
-        degraded = task.degrade(clean, np.random.default_rng(seed))
+        degraded, clean = task.pair(clean, np.random.default_rng(seed))
     degraded, clean = (cut_centre(image, VALIDATION_SIDE) for image in (degraded, clean))
     return ValidationExample(task.name, pair.name, degraded, clean)
 
@@ -180,7 +187,7 @@ def _synthesised(
         return Source(photos, RainMaker(seed, patch, budget.device))
     if task.kind == "dehaze":
         return Source(photos, HazeMaker(photos, maps, seed))
-    bank = budget.store(degraded_images(photos, task.degrade, seed))
+    bank = budget.store(degraded_images(photos, task.pair, seed))
     assert bank is not None, "there are photos"
     return Source(bank)
 

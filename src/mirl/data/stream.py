@@ -7,6 +7,7 @@ of the global batch. Noise comes from the device's own generator, so a GPU sees 
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,13 @@ class Batch:
     degraded: torch.Tensor
     clean: torch.Tensor
     task: torch.Tensor
+
+
+class Patches(Protocol):
+    """Where the patches of one task come from."""
+
+    def patches(self, draws: Draws, patch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return clean and degraded patches, float32 (n, p, p, 3), one for each of the draws."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class PatchStream:
     """
 
     shares: tuple[TaskShare, ...]
-    sources: tuple[tuple[Source | None, Source | None], ...]
+    sources: tuple[tuple[Patches | None, Source | None], ...]
     patch: int
     seed: int
     device: torch.device
@@ -70,13 +78,16 @@ class PatchStream:
         bounds = np.cumsum(weights / weights.sum())
         return np.searchsorted(bounds[:-1], evenly(self.seed, samples), side="right")
 
-    def batch(self, step: int, count: int, rank: int = 0, world: int = 1) -> Batch:
-        """Return the `count` samples of `rank` at `step` (0 is the first)."""
+    def batch(self, step: int, count: int, rank: int = 0, world: int = 1, patch: int | None = None) -> Batch:
+        """Return the `count` samples of `rank` at `step` (0 is the first), of `patch` pixels a side (default: its own)."""
+        side = self.patch if patch is None else patch
         first = (step * world + rank) * count
         samples = np.arange(first, first + count, dtype=np.int64)
         draws = Draws(self.seed, samples)
+        if side != self.patch:
+            draws = draws.apart(f"patches of {side}")
         task = self.tasks_of(samples)
-        degraded = torch.empty(count, self.patch, self.patch, 3, device=self.device)
+        degraded = torch.empty(count, side, side, 3, device=self.device)
         clean = torch.empty_like(degraded)
         for index, (synthesised, real) in enumerate(self.sources):
             mine = task == index
@@ -87,7 +98,7 @@ class PatchStream:
             for source, members in ((synthesised, mine & ~from_real), (real, mine & from_real)):
                 if source is not None and members.any():
                     places = torch.from_numpy(np.flatnonzero(members)).to(self.device)
-                    clean[places], degraded[places] = source.patches(draws.subset(members), self.patch)
+                    clean[places], degraded[places] = source.patches(draws.subset(members), side)
         untouched = np.flatnonzero(draws.uniform("clean") < self.clean_share)
         if untouched.size:
             places = torch.from_numpy(untouched).to(self.device)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mirl.data.pairs import INPUT_SUFFIXES, image_files
+from mirl.data.pairs import image_files
 from mirl.degrade.tasks import Task, task_named
 from mirl.errors import MirlError
 from mirl.files import atomic_write, make_folder
@@ -40,15 +40,15 @@ def synthesise(
     """Write `count` pairs of `task` (None: one per photo) below `out`, and return them.
 
     Files are `out`/KIND/SET/input/NAME_SUFFIX.png and `out`/KIND/SET/target/NAME_gt.png with the set named
-    after `clean_folder`; KIND is the task's folder kind, or the task's own name for noise (denoise25). Beyond
+    after `clean_folder`; KIND is the task's folder kind, or its name for the noise of the benchmarks (denoise25). The
+    target is the photo, or what the task makes of it first: of another size, say, where it is shrunk. Beyond
     the number of photos a photo is used again with another treatment, as NAME-2. Nothing is overwritten.
     Raises MirlError for an unknown task, no photos, a bad photo, and when any of the files exists already.
     """
     chosen = task_named(task)
     pairs = plan(clean_folder, out, chosen, count)
     for pair in pairs:
-        clean = read_pixels(pair.source)
-        degraded = chosen.degrade(clean, _generator(chosen, pair, seed))
+        degraded, clean = chosen.pair(read_pixels(pair.source), _generator(chosen, pair, seed))
         _write_png(clean, pair.clean)
         _write_png(degraded, pair.degraded)
         if on_pair is not None:
@@ -69,13 +69,12 @@ def plan(clean_folder: Path, out: Path, task: Task, count: int | None) -> list[S
     for photo in photos:
         if (other := names.setdefault(photo.stem, photo)) is not photo:
             raise MirlError(f"{other.name} and {photo.name} in {clean_folder} would give one pair; rename one")
-    kind = task.name if task.kind == "denoise" else task.kind
-    folder = out / kind / clean_folder.resolve().name
+    folder = out / task.folder / clean_folder.resolve().name
     pairs = []
     for number in range(len(photos) if count is None else count):
         round_, photo = number // len(photos), photos[number % len(photos)]
         name = photo.stem if round_ == 0 else f"{photo.stem}-{round_ + 1}"
-        degraded = folder / "input" / f"{name}{INPUT_SUFFIXES[kind]}.png"
+        degraded = folder / "input" / f"{name}{task.suffix}.png"
         pairs.append(SynthPair(photo, round_, degraded, folder / "target" / f"{name}_gt.png"))
     taken = [path for pair in pairs for path in (pair.degraded, pair.clean) if path.exists()]
     if taken:

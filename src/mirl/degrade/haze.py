@@ -1,11 +1,11 @@
 """Haze by the atmospheric scattering model: I = J t + A (1 - t), t = exp(-beta d).
 
 The model is Koschmieder's, the parameters RESIDE's (Li et al., TIP 2019): OUTDOOR takes RESIDE-OTS's grids of
-airlight A and scattering beta, INDOOR the ranges of its ITS (denser haze). RESIDE's outdoor depths come from
-a monocular network trained indoors: medians of 2.4 to 3.7 with little spread, so the haze is light and nearly
-even; its indoor depths are shares of the largest depth in the room. Depth therefore comes in two steps: a
-*relative* depth without unit (from a depth map, or a plausible smooth one for a photo without a map), and
-`scale_depth`, which brings it to that range.
+airlight A and scattering beta, INDOOR the ranges of its ITS (denser haze); PHOTOGRAPHED goes on to any beta up to
+0.35 and a tinted airlight. RESIDE's outdoor depths come from a monocular network trained indoors: medians of 2.4 to
+3.7 with little spread, so the haze is light and nearly even; its indoor depths are shares of the largest depth in the
+room. Depth therefore comes in two steps: a *relative* depth without unit (from a depth map, or a plausible smooth one
+for a photo without a map), and `scale_depth`, which brings it to that range.
 """
 
 import math
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mirl.degrade.codec import code_jpeg
 from mirl.degrade.rounding import Array, round_to_8_bits
-from mirl.degrade.web import code_jpeg
 
 RELATIVE_RANGE = (-2.0, 2.5)
 """Where relative depths are clipped, in standard deviations from the median."""
@@ -31,7 +31,8 @@ class HazeStrength:
 
     `median` and `spread` are the ranges of the depth's median and standard deviation, in the unit of 1/beta;
     depths are clipped to `depth_range`. `jpeg_quality` codes the hazy image as RESIDE-outdoor's hazy side is
-    coded; None leaves it out.
+    coded; None leaves it out. `tint` is the standard deviation of the airlight's channels from its grey, relative;
+    `even_logarithm` draws a continuous beta evenly in its logarithm, so that light haze is the commoner.
     """
 
     airlight: tuple[float, ...] = (0.8, 0.85, 0.9, 0.95, 1.0)
@@ -41,6 +42,8 @@ class HazeStrength:
     spread: tuple[float, float] = (0.35, 0.8)
     depth_range: tuple[float, float] = (1.2, 5.5)
     jpeg_quality: int | None = None
+    tint: float = 0.0
+    even_logarithm: bool = False
 
 
 OUTDOOR = HazeStrength()
@@ -52,6 +55,7 @@ INDOOR = HazeStrength(
     spread=(0.1, 0.25),
     depth_range=(0.1, 1.0),
 )
+PHOTOGRAPHED = HazeStrength(airlight=(0.8, 1.0), beta=(0.04, 0.35), continuous=True, tint=0.015, even_logarithm=True)
 
 
 def transmission(depth: Array, beta: Any) -> Array:
@@ -111,8 +115,13 @@ def add_haze(
     relative = resize_depth(relative, *clean.shape[:2])
     median, spread = rng.uniform(*strength.median), rng.uniform(*strength.spread)
     scaled = scale_depth(relative, median, spread, strength.depth_range)
-    airlight = _draw(strength.airlight, strength.continuous, rng)
-    beta = _draw(strength.beta, strength.continuous, rng)
+    airlight: float | np.ndarray = _draw(strength.airlight, strength.continuous, rng)
+    if strength.even_logarithm:
+        beta = math.exp(rng.uniform(math.log(min(strength.beta)), math.log(max(strength.beta))))
+    else:
+        beta = _draw(strength.beta, strength.continuous, rng)
+    if strength.tint:
+        airlight = (airlight * (1 + rng.normal(0, strength.tint, 3))).astype(np.float32)
     hazy = scatter(clean, transmission(scaled, beta)[..., None], airlight)
     if strength.jpeg_quality is None:
         return hazy

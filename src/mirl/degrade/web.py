@@ -4,14 +4,14 @@ The codecs are the real ones, through Pillow, so pixels may differ between versi
 libwebp; with one version the same generator gives the same pixels.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from mirl.degrade.codec import LARGEST_WEBP, code_jpeg, code_webp
+
 _FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
-_LARGEST_WEBP = 16383
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,9 @@ def pass_through_web(clean: np.ndarray, rng: np.random.Generator, strength: WebS
     return np.asarray(picture, np.float32) / 255
 
 
-def code_jpeg(picture: Image.Image, quality: int, full_chroma: bool = False) -> Image.Image:
-    """Code an RGB picture as JPEG, 4:2:0 or (full_chroma) 4:4:4, and decode it."""
-    return _code(picture, "JPEG", quality=quality, subsampling=0 if full_chroma else 2)
-
-
-def code_webp(picture: Image.Image, quality: int) -> Image.Image:
-    """Code an RGB picture as lossy WebP and decode it."""
-    return _code(picture, "WEBP", quality=quality, method=2)
-
-
 def _draw_coding(picture: Image.Image, rng: np.random.Generator, strength: WebStrength) -> Image.Image:
     quality = int(rng.integers(strength.quality[0], strength.quality[1] + 1))
     webp, full_chroma = rng.random() < strength.webp_share, rng.random() < strength.full_chroma_share
-    if webp and max(picture.size) <= _LARGEST_WEBP:
+    if webp and max(picture.size) <= LARGEST_WEBP:
         return code_webp(picture, quality)
     return code_jpeg(picture, quality, bool(full_chroma))
-
-
-def _code(picture: Image.Image, kind: str, **options: int) -> Image.Image:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    with Image.open(buffer) as coded:
-        return coded.convert("RGB")

@@ -10,7 +10,7 @@ Features = NDArray[np.float32]  # (channels, height, width)
 
 SIDE = 96  # of the thumbnail's long side
 _DARK = 2  # the dark channel looks as many pixels to each side
-_FLOOR = 1e-3  # keeps the saturation of black finite
+FLOOR = 1e-3  # keeps the saturation of black finite
 
 
 def amount_of_haze(pixels: Pixels, head: HazeHead) -> float:
@@ -50,7 +50,7 @@ def features(small: Pixels) -> Features:
     least, most = small.min(axis=2), small.max(axis=2)
     edged = np.pad(least, _DARK, constant_values=np.inf)
     dark = np.lib.stride_tricks.sliding_window_view(edged, (2 * _DARK + 1, 2 * _DARK + 1)).min(axis=(2, 3))
-    saturation = (most - least) / (most + np.float32(_FLOOR))
+    saturation = (most - least) / (most + np.float32(FLOOR))
     return np.stack([*np.moveaxis(small, 2, 0), dark, saturation]).astype(np.float32)
 
 

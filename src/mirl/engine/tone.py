@@ -2,12 +2,15 @@
 
 r = restored - x is split over blocks of 8x8 pixels that start at (0, 0), the last ones partial. m and s are the means of r
 and x in a block, by channel; up() interpolates bilinearly between block centres. Of the fine rest, hr = r - up(m) and
-hx = x - up(s), two means over the block's pixels and channels say what the network did: p = mean(hr hx), q = mean(hx hx).
+hx = x - up(s), three means over a block's pixels and channels say what the network did: p of hr hx, q of hx hx, v of hr hr.
 - p > 0: contrast is raised, as where haze is taken away: b = max(p, 0) / (q + 1e-6).
-- p < 0: fine energy is removed, as of noise and rain. A change of the mean is believed as far as such a removal brings it
-  along (streaks are brighter than what is behind, noise was clipped at black):
-  c = clip(m, -e, e), e = BOUND sqrt(max(-p, 0)) min(max(-p, 0) / (q + 1e-6) / TRUSTED, 1).
-Haze is H = up(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped.
+- p < 0: fine energy is removed, d = max(-p, 0), as of noise and rain. A change of the mean is believed as far as such a
+  removal brings it along (streaks are brighter than what is behind, noise was clipped at black):
+  c = clip(m, -e, e), e = sqrt(d) max(0.6 min(d / (q + 1e-6) / 0.5, 1), 0.9 T). T, one for the photograph, says how surely
+  all of it is cleared of something: ramp(sum d / sum q, 0.03, 0.07) ramp(-sum p / sqrt(sum q sum v), 0.1, 0.3), where
+  ramp(z, low, high) = clip((z - low) / (high - low), 0, 1), and sums are over all blocks, each counting once.
+Haze is H = up(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped. The
+constants are measured: rain and noise keep what they need, photographs without haze keep their tone.
 """
 
 import numpy as np
@@ -19,8 +22,9 @@ Pixels = NDArray[np.float32]
 Blocks = NDArray[np.float32]  # (rows of blocks, columns of blocks, channels)
 
 BLOCK = 8  # pixels
-BOUND = 0.6
-TRUSTED = 0.3
+LOCAL, REMOVED = 0.6, 0.5  # a block's own word, in full where it removes half of its fine energy
+GLOBAL = 0.9  # the photograph's, in full where both of these are at their ends
+SHARE, CORRELATION = (0.03, 0.07), (0.1, 0.3)
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
 _ROWS = 32 * BLOCK  # worked on in bands of rows, to keep temporaries small
 
@@ -63,10 +67,10 @@ class Split:
         self.mean = np.concatenate([block_means(pixels[band]) for band in bands])
         self.change = np.concatenate([block_means(restored[band]) for band in bands]) - self.mean
         means = [self._products(pixels[band], restored[band], band.start) for band in bands]
-        product, energy = np.split(np.concatenate(means), 2, axis=2)
+        product, energy, power = np.split(np.concatenate(means), 3, axis=2)
         removed = np.maximum(-product, 0)
-        trust = np.minimum(removed / (energy + _FLAT) / np.float32(TRUSTED), 1)
-        bound = np.float32(BOUND) * np.sqrt(removed) * trust
+        bound = LOCAL * np.minimum(removed / (energy + _FLAT) / REMOVED, 1)
+        bound = np.maximum(bound, GLOBAL * _cleared(product, energy, power)) * np.sqrt(removed)
         self.haze = self.change - np.clip(self.change, -bound, bound)
         self.contrast = np.maximum(product, 0) / (energy + _FLAT)
 
@@ -78,14 +82,25 @@ class Split:
         return restored - pixels - hazy, hazy
 
     def _products(self, pixels: Pixels, restored: Pixels, top: int) -> Blocks:
-        """Return block means of hr hx and hx hx, over channels too, side by side."""
+        """Return block means of hr hx, hx hx and hr hr, over channels too, side by side."""
         height, width = pixels.shape[:2]
         fine = pixels - enlarge(self.mean, top, height, width)
         change = restored - pixels
         change -= enlarge(self.change, top, height, width)
-        change *= fine
-        fine *= fine
-        return np.concatenate([block_means(values).mean(axis=2, keepdims=True) for values in (change, fine)], axis=2)
+        products = (change * fine, fine * fine, change * change)
+        return np.concatenate([block_means(values).mean(axis=2, keepdims=True) for values in products], axis=2)
+
+
+def _cleared(product: Blocks, energy: Blocks, power: Blocks) -> float:
+    """Return T: how surely the whole photograph is cleared of something, 0 to 1."""
+    p, q, v = (float(values.sum(dtype=np.float64)) for values in (product, energy, power))
+    share = float(np.maximum(-product, 0).sum(dtype=np.float64)) / max(q, 1e-12)
+    correlation = -p / max(q * v, 1e-24) ** 0.5
+    return _ramp(share, *SHARE) * _ramp(correlation, *CORRELATION)
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 def block_means(values: Pixels) -> Blocks:

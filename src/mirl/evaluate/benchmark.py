@@ -7,7 +7,7 @@ PSNR of identical images is infinite, which neither JSON nor a mean can hold: sc
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.table import Table
 from mirl.data.pairs import INPUT_SUFFIXES, KINDS, Pair, find_sets
 from mirl.degrade.tasks import TASKS, Task, task_named
 from mirl.errors import MirlError
-from mirl.evaluate.metrics import psnr, ssim
+from mirl.evaluate.figures import Figures, flat, nearness
 from mirl.evaluate.protocol import PROTOCOLS, MetricProtocol, load_pair, protocol_named
 from mirl.files import csv_text, write_bytes
 from mirl.image import quantise
@@ -42,15 +42,12 @@ MEASURED = {**TASKS, CLEAN.name: CLEAN}
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image in one task: PSNR in dB (at most 100) and SSIM, also of the input; seconds to restore it."""
+    """One image in one task: its figures (PSNR at most 100 dB), and the seconds to restore it."""
 
     task: str
     set: str
     image: str
-    psnr: float
-    ssim: float
-    input_psnr: float
-    input_ssim: float
+    figures: Figures
     seconds: float
 
 
@@ -61,10 +58,7 @@ class SetScore:
     task: str
     set: str
     images: int
-    psnr: float
-    ssim: float
-    input_psnr: float
-    input_ssim: float
+    figures: Figures
 
 
 @dataclass(frozen=True)
@@ -82,37 +76,33 @@ class Evaluation:
         groups: dict[tuple[str, str], list[ImageScore]] = {}
         for image in self.images:
             groups.setdefault((image.task, image.set), []).append(image)
-        return tuple(SetScore(task, name, len(images), *_means(images)) for (task, name), images in groups.items())
+        return tuple(SetScore(task, name, len(images), _mean(images)) for (task, name), images in groups.items())
 
-    def summary(self) -> tuple[float, float, float, float] | None:
-        """Mean PSNR, SSIM, input PSNR and input SSIM of three tasks; None unless all of them were measured.
+    def summary(self) -> Figures | None:
+        """Mean figures of three tasks; None unless all of them were measured.
 
         Denoising is the mean over sigma 15, 25 and 50 and counts once, like deraining and dehazing. (The
         published all-in-one tables average the five settings instead; the rows hold what that needs.) Each
         setting is the mean over the images of its SUMMARY_SETS, or of all its sets when it has none of those.
         """
-        tasks: dict[str, list[list[float]]] = {"denoise": [], "derain": [], "dehaze": []}
+        tasks: dict[str, list[Figures]] = {"denoise": [], "derain": [], "dehaze": []}
         for name in ("denoise15", "denoise25", "denoise50", "derain", "dehaze"):
             kind = name.rstrip("0123456789")
             images = [image for image in self.images if image.task == name]
             images = [image for image in images if image.set in SUMMARY_SETS[kind]] or images
             if not images:
                 return None
-            tasks[kind].append(_means(images))
-        per_task = [np.mean(settings, axis=0) for settings in tasks.values()]
-        mean = np.mean(per_task, axis=0)
-        return float(mean[0]), float(mean[1]), float(mean[2]), float(mean[3])
+            tasks[kind].append(_mean(images))
+        return Figures.mean([Figures.mean(settings) for settings in tasks.values()])
 
     def to_json(self, ticket_name: str) -> dict[str, Any]:
         """Return the documented JSON value: ticket, protocol and one row for each task and set."""
-        names = [field.name for field in fields(SetScore)]
-        rows = [dict(zip(names, astuple(row), strict=True)) for row in self.rows]
-        return {"ticket": ticket_name, "protocol": self.protocol, "rows": rows}
+        return {"ticket": ticket_name, "protocol": self.protocol, "rows": [flat(row) for row in self.rows]}
 
     def write_csv(self, path: Path) -> None:
         """Write one line for each image and task, numbers in full. Raises MirlError when it cannot."""
-        names = [field.name for field in fields(ImageScore)]
-        write_bytes(path, csv_text(names, (astuple(image) for image in self.images)).encode())
+        names = ["task", "set", "image", *(field.name for field in fields(Figures)), "seconds"]
+        write_bytes(path, csv_text(names, (list(flat(image).values()) for image in self.images)).encode())
 
     def table(self) -> Table:
         """Return the rows as a rich table, the degraded input beside the restored image, the summary last."""
@@ -128,11 +118,10 @@ class Evaluation:
             table.add_column(name, justify="right")
         for row in self.rows:
             seconds = [i.seconds for i in self.images if (i.task, i.set) == (row.task, row.set)]
-            values = (row.psnr, row.ssim, row.input_psnr, row.input_ssim)
-            table.add_row(row.task, row.set, str(row.images), *_cells(*values), f"{statistics.median(seconds):.2f}")
+            table.add_row(row.task, row.set, str(row.images), *row.figures.cells(), f"{statistics.median(seconds):.2f}")
         if (mean := self.summary()) is not None:
             table.add_section()
-            table.add_row("mean of 3 tasks", "", "", *_cells(*mean), "")
+            table.add_row("mean of 3 tasks", "", "", *mean.cells(), "")
             table.caption = (
                 f"{table.caption}. Mean of 3 tasks: denoise (mean of sigma 15, 25, 50), derain and dehaze "
                 "count once each; where present, only BSD68/CBSD68, Rain100L, SOTS and HSTS enter it"
@@ -240,7 +229,7 @@ def _score(
     image: str,
     protocol: MetricProtocol,
 ) -> ImageScore:
-    input_scores = _compare(degraded, clean, protocol)  # first, should the restorer work in place
+    input_figures = nearness(degraded, clean, protocol.window, PSNR_CAP_DB)  # first, should the restorer work in place
     begin = time.perf_counter()
     restored = np.asarray(restore(degraded))
     seconds = time.perf_counter() - begin
@@ -253,23 +242,9 @@ def _score(
     if not np.isfinite(restored).all():
         raise MirlError(f"the restorer returned NaN or infinity {where}; expected numbers; check the ticket")
     restored = quantise(restored) if protocol.round_output else np.clip(restored, 0, 1)
-    return ImageScore(task, set_name, image, *_compare(restored, clean, protocol), *input_scores, seconds)
+    figures = Figures(*nearness(restored, clean, protocol.window, PSNR_CAP_DB), *input_figures)
+    return ImageScore(task, set_name, image, figures, seconds)
 
 
-def _compare(image: np.ndarray, clean: np.ndarray, protocol: MetricProtocol) -> tuple[float, float]:
-    return min(psnr(image, clean), PSNR_CAP_DB), ssim(image, clean, protocol.window)
-
-
-def _means(images: Sequence[ImageScore]) -> list[float]:
-    names = ("psnr", "ssim", "input_psnr", "input_ssim")
-    return [statistics.fmean(getattr(image, name) for image in images) for name in names]
-
-
-def _cells(psnr_out: float, ssim_out: float, psnr_in: float, ssim_in: float) -> list[str]:
-    return [
-        f"{psnr_in:.2f}",
-        f"{psnr_out:.2f}",
-        f"{psnr_out - psnr_in:+.2f}",
-        f"{ssim_in:.4f}",
-        f"{ssim_out:.4f}",
-    ]
+def _mean(images: Sequence[ImageScore]) -> Figures:
+    return Figures.mean([image.figures for image in images])

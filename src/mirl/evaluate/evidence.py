@@ -5,6 +5,7 @@
     FOLDER/times/NAME.json      CPU time of a run's tickets (may be missing)
     FOLDER/crops/NAME/          pictures of a run (may be missing)
     FOLDER/pilots.json          short trainings by which the recipe was chosen (may be missing)
+    FOLDER/../people.json       what people have (may be missing)
     FOLDER/../peers.json        other programs on the same test sets (may be missing)
 
 Every number on the page comes from these files; the verdict is computed.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mirl.errors import MirlError
+from mirl.evaluate.evidence_people import people_part
 from mirl.evaluate.evidence_run import run_part, scores_table, shares_of
 from mirl.evaluate.peers import peers_part
 from mirl.evaluate.runs import Run, read_runs
@@ -60,6 +62,7 @@ def write_results(folder: Path, page: Path, command: str, readme: Path | None = 
     for run in runs:
         mine = [each for each in scored if each.run == run.label]
         lines += run_part(folder, run, mine, files, page)
+    lines += people_part(folder.parent / "people.json")
     lines += peers_part(folder.parent / "peers.json", _offered(runs, scored), scored, files)
     lines += _pilots_part(folder / "pilots.json")
     for old in beside.glob("*.*"):

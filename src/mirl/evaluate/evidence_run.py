@@ -15,7 +15,7 @@ from mirl.evaluate.runs import Level, Run
 from mirl.evaluate.scores import COLUMNS, HEADS, Scored, ratio, table
 from mirl.evaluate.verdict import Difference, ends, ours, paired, ships, tasks_of, verdict
 from mirl.files import csv_text, read_json
-from mirl.recipe import recipe_from_dict, small, to_dict
+from mirl.recipe import recipe_from_dict, small_laboratory, to_dict
 
 WORST = 3  # images a task that the page names
 TASK_HEADS = dict(zip(COLUMNS, HEADS, strict=True))
@@ -97,15 +97,16 @@ def _training(folder: Path, run: Run) -> str:
     if start := recipe["rewind_step"]:
         once = f", the first {start:,} of them once, before the rewind point"
         then = f" ({start:,} + {len(run.levels)} x {train['steps'] - start:,} in all)"
-    usual, own = (dict(flatten(json.loads(json.dumps(each)))) for each in map(to_dict, (small(), recipe_from_dict(recipe))))
+    both = map(to_dict, (small_laboratory(), recipe_from_dict(recipe)))
+    usual, own = (dict(flatten(json.loads(json.dumps(each)))) for each in both)
     other = [name for name in {**usual, **own} if usual.get(name) != own.get(name)]
     fields = dict.fromkeys(
         "tasks" if name.startswith("tasks") else f"{name} {own.get(name)}" for name in other if name not in ("name", "seed")
     )
     but = f" but for {', '.join(fields)}" if fields else ""
     return (
-        f"The recipe of `mirl search --recipe small`{but}; seed {run.seed}. {run.dense.total:,} parameters (width "
-        f"{network['width']}, blocks "
+        f"The recipe of `mirl search --recipe small-laboratory`{but}; seed {run.seed}. {run.dense.total:,} parameters "
+        f"(width {network['width']}, blocks "
         f"{'-'.join(map(str, network['blocks']))}, {network['prompts']} prompts a table). {train['steps']:,} updates a level"
         f"{once}{then}, of {train['batch']} patches of {train['patch']} pixels; {train.get('optimizer', 'adamw')}, rate "
         f"{train['learning_rate']:g} falling along a cosine; precision {train['precision']}. Share of each task: {shares}; "

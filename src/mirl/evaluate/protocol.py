@@ -78,7 +78,7 @@ def load_pair(pair: Pair, task: Task, protocol: MetricProtocol) -> tuple[np.ndar
         return _crop(degraded, protocol, pair.clean), clean
     if task.sigma_255 is not None:
         return add_noise(clean, task.sigma_255, pair.clean.stem, protocol.noise), clean
-    return quantise(task.degrade(clean, _generator(pair.clean.stem, task.name))), clean
+    return quantise(task.degrade(clean, generator(pair.clean.stem, task.name))), clean
 
 
 def add_noise(clean: np.ndarray, sigma_255: float, stem: str, noise: Noise = "round") -> np.ndarray:
@@ -88,7 +88,7 @@ def add_noise(clean: np.ndarray, sigma_255: float, stem: str, noise: Noise = "ro
     uint8 cast does.
     """
     scaled = np.rint(clean.astype(np.float64) * 255)
-    scaled += sigma_255 * _generator(stem, f"{sigma_255:g}").standard_normal(clean.shape)
+    scaled += sigma_255 * generator(stem, f"{sigma_255:g}").standard_normal(clean.shape)
     scaled = np.clip(scaled, 0, 255)
     levels = np.rint(scaled) if noise == "round" else np.floor(scaled)
     return levels.astype(np.float32) / np.float32(255)
@@ -107,5 +107,6 @@ def _crop(image: np.ndarray, protocol: MetricProtocol, path: Path) -> np.ndarray
     return image[top : top + height, left : left + width]
 
 
-def _generator(stem: str, what: str) -> np.random.Generator:
+def generator(stem: str, what: str) -> np.random.Generator:
+    """Return the random numbers of one picture and one purpose: the same whatever else is measured, in whatever order."""
     return np.random.default_rng(zlib.crc32(f"{stem}:{what}".encode()))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mirl.degrade.tasks import TASKS
 from mirl.errors import MirlError
 from mirl.evaluate.runs import Run
 from mirl.files import read_json
@@ -24,7 +25,7 @@ COLUMNS = {  # task -> its sets; the images of all are one mean
 FIGURES = ("parameters", "nonzero", "density", "density_macs", "macs_per_pixel", "bytes", "dense_bytes")  # of a ticket
 NOISE = ("denoise15", "denoise25", "denoise50")
 NOT_IN_MEAN = ("web", "clean")  # the last of COLUMNS
-HEADS = ("noise 15", "noise 25", "noise 50", "rain", "haze", "web", "clean")
+HEADS = tuple(TASKS[name].label for name in COLUMNS)
 
 
 @dataclass(frozen=True)

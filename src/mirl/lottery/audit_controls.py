@@ -18,11 +18,11 @@ from mirl.lottery.audit import (
 from mirl.lottery.budget import DRAWN, SMALL_DENSE, UNTRAINED, Budget, control_recipe
 from mirl.lottery.prune import (
     Masks,
+    begin_after_reset,
     deeper_count,
     dense_masks,
     initial_scales,
     random_masks,
-    reset_partially,
     scores,
     shrink_masks,
     shuffled_masks,
@@ -142,8 +142,8 @@ def _start(run: Finished, recipe: Recipe, kind: str, seed: int) -> Arrays | None
         return initial_values(recipe.network, recipe.seed + 1_000_003 * (seed + 1))
     if kind in SMALL_DENSE:
         return initial_values(recipe.network, recipe.seed + seed)
-    partial = kind == "partial-reset" or (recipe.prune.reset == "partial" and run.levels > 1)
-    if not partial or kind == "dense" or run.start is None:
+    reset = "partial" if kind == "partial-reset" else recipe.prune.reset if run.levels > 1 else "full"
+    if reset == "full" or kind == "dense" or run.start is None:
         return run.start
     warm = {"oneshot": run.first, "deeper": run.final}.get(kind, run.latest)
-    return None if warm is None else reset_partially(run.start, warm, recipe.network)
+    return None if warm is None else begin_after_reset(reset, recipe.network, run.start, warm)

@@ -16,6 +16,7 @@ from mirl.errors import MirlError
 from mirl.lottery.budget import DRAWN, UNTRAINED, Budget, control_name, control_recipe, small_dense
 from mirl.lottery.prune import (
     Masks,
+    begin_after_reset,
     deeper_count,
     dense_masks,
     initial_scales,
@@ -63,7 +64,7 @@ class FinishedRun:
         start, level = self.rewind_point(), max(self.last_level - 1, 0) if pruned_from is None else pruned_from
         if self.recipe.prune.reset == "full" or not self.last_level:
             return start
-        return reset_partially(start, self.weights(level), self.recipe.network)
+        return begin_after_reset(self.recipe.prune.reset, self.recipe.network, start, self.weights(level))
 
     def masks(self) -> Masks:
         """The ticket's masks."""

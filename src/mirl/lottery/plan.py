@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mirl.layers import parameter_count
 from mirl.lottery.prune import plan_levels, prunable_parameters
+from mirl.lottery.schedule import level_updates
 from mirl.network.foreign import UNUSED
 from mirl.recipe import NetworkConfig, PruneConfig, Recipe
 
@@ -36,10 +37,10 @@ class Count:
 
 @dataclass(frozen=True)
 class Plan:
-    """A search in numbers: the count of each level, level 0 being dense, and the updates of one level and of all."""
+    """A search in numbers: the count and the updates of each level, level 0 being dense, and all updates."""
 
     levels: tuple[Count, ...]
-    updates_of_a_level: int
+    updates_of_level: tuple[int, ...]
     updates: int
 
 
@@ -47,8 +48,9 @@ def plan_search(recipe: Recipe) -> Plan:
     """Count what a search of `recipe` keeps and trains, exactly. Raises MirlError where its density cannot be reached."""
     kept = plan_levels(recipe.network, recipe.prune)
     others = parameter_count(recipe.network) - kept[0]
-    each = recipe.train.steps - recipe.rewind_step
-    return Plan(tuple(Count(kept[0], left, others) for left in kept), each, len(kept) * each + recipe.rewind_step)
+    spans = [level_updates(recipe, level, len(kept)) for level in range(len(kept))]
+    each = tuple(last - first for first, last in spans)
+    return Plan(tuple(Count(kept[0], left, others) for left in kept), each, sum(each) + recipe.rewind_step)
 
 
 def published_counts(network: NetworkConfig) -> tuple[Count, Count] | None:

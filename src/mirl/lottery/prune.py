@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mirl.errors import MirlError
 from mirl.layers import Parameter, parameters
-from mirl.recipe import NetworkConfig, PruneConfig
+from mirl.recipe import NetworkConfig, PruneConfig, Reset
 
 Masks = dict[str, NDArray[np.bool_]]
 Weights = Mapping[str, NDArray[np.float32]]
@@ -47,6 +47,15 @@ def reset_partially(start: Weights, trained: Weights, network: NetworkConfig) ->
     """Return the rewind point with the trained values of `warm_tensors` in it."""
     warm = warm_tensors(network)
     return {name: trained[name] if name in warm else value for name, value in start.items()}
+
+
+def begin_after_reset(
+    reset: Reset, network: NetworkConfig, start: Weights, trained: Weights
+) -> dict[str, NDArray[np.float32]]:
+    """Return what a level begins from, before its masks: the rewind point, warm tensors excepted, or the trained weights."""
+    if reset == "none":
+        return dict(trained)
+    return reset_partially(start, trained, network) if reset == "partial" else dict(start)
 
 
 def dense_masks(network: NetworkConfig, prune: PruneConfig) -> Masks:
@@ -121,16 +130,18 @@ def scores(
     one that is at most as dear. What is used once an image (prompts) counts as at 1/8. Uses are equal within a tensor, so in
     the scope "layer" both scores keep the same weights.
 
+    `prune.cost_exponent` goes between: w^2 over cost to that power, for magnitude and lamp; "macs" is magnitude with 1.
+
     "lamp": w^2 over the sum of the squares of its tensor that are not smaller (Lee et al. 2021, arXiv 2010.07611): what
     pruning the weight costs its layer, with all smaller ones gone. It asks no scale, and empties no layer.
     """
-    if prune.score == "lamp":
-        return {p.name: _lamp(weights[p.name]) for p in prunable_parameters(network, prune)}
-    result = {}
+    exponent, result = 1.0 if prune.score == "macs" else prune.cost_exponent, {}
     for p in prunable_parameters(network, prune):
-        score = np.abs(weights[p.name]) / np.float32(scales[p.name])
-        if prune.score == "macs":
-            score = score / np.float32(math.sqrt(max(p.uses_per_pixel, 1 / 64)))
+        cost = max(p.uses_per_pixel, 1 / 64) ** exponent
+        if prune.score == "lamp":
+            score = _lamp(weights[p.name]) / np.float32(cost)
+        else:
+            score = np.abs(weights[p.name]) / np.float32(scales[p.name]) / np.float32(math.sqrt(cost))
         result[p.name] = score.astype(np.float32)
     return result
 

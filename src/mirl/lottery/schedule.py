@@ -2,7 +2,8 @@
 
 import math
 
-from mirl.recipe import TrainConfig
+from mirl.errors import MirlError
+from mirl.recipe import Recipe, TrainConfig
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -24,3 +25,20 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.minimum_learning_rate + (config.learning_rate - config.minimum_learning_rate) * 0.5 * (
         1 + math.cos(math.pi * progress)
     )
+
+
+def level_updates(recipe: Recipe, level: int, levels: int) -> tuple[int, int]:
+    """Return the first update of a level and the one after its last, both 0-based, of `levels` in all.
+
+    Every level takes those after the rewind point; with `reset="none"` the levels after the dense one share one schedule.
+    """
+    steps = recipe.train.steps
+    if recipe.prune.reset != "none" or level == 0:
+        return recipe.rewind_step, steps
+    ramp = round(recipe.prune.ramp * steps)
+    edges = [ramp * k // (levels - 1) for k in range(levels - 1)] + [steps]
+    if edges[level] <= edges[level - 1]:
+        raise MirlError(
+            f"{steps} updates are too few for {levels - 1} levels in a ramp of {recipe.prune.ramp}; train longer"
+        )
+    return edges[level - 1], edges[level]

@@ -21,12 +21,12 @@ from mirl.errors import MirlError
 from mirl.files import make_folder, write_bytes
 from mirl.lottery.prune import (
     Masks,
+    begin_after_reset,
     dense_masks,
     describe_masks,
     empty_layers,
     initial_scales,
     plan_levels,
-    reset_partially,
     scores,
     shrink_masks,
 )  # fmt: skip
@@ -41,6 +41,7 @@ from mirl.lottery.run import (
     load_masks,
     save_masks,
 )
+from mirl.lottery.schedule import level_updates
 from mirl.lottery.setting import make_setting, shared, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Listener, Setting, Stopped, train
@@ -130,12 +131,15 @@ def search(
                     if ended == levels_now:
                         return SearchResult(folder.path, False, len(plan), level)
                     begin = start
-                    if level:
+                    if level and fabric.broadcast(place.checkpoint.exists()):
+                        masks = shared(fabric, load_masks, place.mask)  # the checkpoint holds all else that it goes on from
+                    elif level:
                         masks, begin = shared(fabric, _prune_and_reset, recipe, folder, level, masks, start, keep)
                         _report_empty(masks, progress)
                     density = describe_masks(recipe.network, recipe.prune, masks)["density"]
                     progress.describe(f"level {level} of {len(plan) - 1}, density {density:.1%}")
-                    run_training(recipe, place, begin, masks, setting, {"level": level}, first_step=recipe.rewind_step)
+                    first, last = level_updates(recipe, level, len(plan))
+                    run_training(recipe, place, begin, masks, setting, {"level": level}, first_step=first, last_step=last)
                     ended += 1
             except Stopped as stopped:
                 return SearchResult(folder.path, False, len(plan), level, stopped.step)
@@ -220,11 +224,11 @@ def _adopt_dense(recipe: Recipe, folder: RunFolder, source: RunFolder) -> None:
 def _prune_and_reset(
     recipe: Recipe, folder: RunFolder, level: int, masks: Masks, start: Arrays, keep: int
 ) -> tuple[Masks, Arrays]:  # fmt: skip
-    """Choose the survivors of the level before, and say what they go back to: the rewind point, warm tensors excepted."""
+    """Choose the survivors of the level before, and say what they go back to, as the recipe's reset has it."""
     trained = load_arrays(folder.level(level - 1).weights)[0]
     scales = initial_scales(start, recipe.network, recipe.prune)
     masks = shrink_masks(masks, scores(trained, scales, recipe.network, recipe.prune), keep, recipe.prune)
-    return masks, reset_partially(start, trained, recipe.network) if recipe.prune.reset == "partial" else start
+    return masks, begin_after_reset(recipe.prune.reset, recipe.network, start, trained)
 
 
 def _unused_kinds(recipe: Recipe, data: Path | None) -> list[str]:

@@ -23,6 +23,7 @@ from mirl.evaluate.metrics import psnr
 from mirl.files import write_json
 from mirl.image import quantise
 from mirl.lottery import metrics_log
+from mirl.lottery.loss import losses
 from mirl.lottery.muon import Muon
 from mirl.lottery.prune import Masks
 from mirl.lottery.rates import grouped, rate_factors
@@ -30,8 +31,9 @@ from mirl.lottery.run import Arrays, TrainingFolder, hash_state, save_arrays, sa
 from mirl.lottery.schedule import learning_rate
 from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, require_finite, rewind
 from mirl.network.promptir import PromptIR
-from mirl.recipe import Recipe
+from mirl.recipe import Recipe, TrainConfig
 
+PATCH = 64  # what budgets count: patches of so many pixels a side, or their equal in area
 Validation = dict[str, dict[str, float]]
 Update = tuple[Tensor, Tensor, Tensor]  # loss and task of each sample, norm of the gradient
 
@@ -40,7 +42,7 @@ class Listener(Protocol):
     """What a training tells while it runs; the command line draws a progress bar from it."""
 
     def __call__(self, step: int, steps: int, values: Mapping[str, float]) -> None:
-        """Take the updates done, the updates to do, and loss, learning_rate, patches_per_second."""
+        """Take the updates done, the updates to do, and loss, learning_rate, patches_per_second (of 64x64 pixels)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Learner:
     forward: nn.Module
     optimizer: Any
     loss_weights: Tensor
-    clip: float
+    config: TrainConfig
 
     @classmethod
     def of(cls, recipe: Recipe, fabric: Fabric, state: TrainState) -> "Learner":
@@ -97,16 +99,18 @@ class Learner:
         module = cast(nn.Module, torch.compile(state.network)) if recipe.train.compile else state.network
         forward, optimizer = fabric.setup(module, state.optimizer)
         loss_weights = torch.tensor([task.loss for task in recipe.tasks], device=fabric.device)
-        return cls(fabric, state, forward, optimizer, loss_weights, recipe.train.clip_norm or math.inf)
+        return cls(fabric, state, forward, optimizer, loss_weights, recipe.train)
 
     def update(self, batch: Batch, rate: float) -> Update:
         """Make one update at a learning rate; returns loss and task of each sample and the norm of the gradient."""
         for group in self.state.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        per_sample = (self.forward(batch.degraded).float() - batch.clean).abs().mean(dim=(1, 2, 3))
+        per_sample = losses(self.forward(batch.degraded).float() - batch.clean, self.config)
         self.fabric.backward((per_sample * self.loss_weights[batch.task]).mean())
         self.state.mask_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.state.network.parameters(), self.clip, foreach=True)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.state.network.parameters(), self.config.clip_norm or math.inf, foreach=True
+        )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.state.after_step()
@@ -133,7 +137,7 @@ def train(
     """
     fabric, config = setting.fabric, recipe.train
     last = config.steps if last_step is None else last_step
-    share = share_of(fabric, config.batch)
+    share_of(fabric, config.batch)
     torch.manual_seed(recipe.seed)
     network = PromptIR(recipe.network)
     mask_tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
@@ -158,10 +162,11 @@ def train(
     clock = _Clock()
     try:
         while state.step < last:
-            batch = setting.stream.batch(state.step, share, fabric.global_rank, fabric.world_size)
+            count, patch = config.batch_at(state.step)
+            batch = setting.stream.batch(state.step, share_of(fabric, count), fabric.global_rank, fabric.world_size, patch)
             rate = config.minimum_learning_rate if constant_rate else learning_rate(config, state.step)
             pending.append(learner.update(batch, rate))
-            clock.patches += share * fabric.world_size
+            clock.patches += count * (patch / PATCH) ** 2
             at_log = state.step % config.log_every == 0 or state.step == last
             validate_now = config.validate_every > 0 and state.step % config.validate_every == 0 and state.step < last
             if at_log or validate_now or state.step % check_every == 0:
@@ -229,7 +234,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self.began = self.saved = time.monotonic()
-        self.patches = 0
+        self.patches = 0.0  # of PATCH pixels a side, or as much area
 
     def rate(self) -> float:
         return self.patches / max(time.monotonic() - self.began, 1e-9)

@@ -31,16 +31,17 @@ from mirl.lottery.audit import (
 from mirl.lottery.audit_controls import Finished, audit_control
 from mirl.lottery.prune import (
     Masks,
+    begin_after_reset,
     dense_masks,
     describe_masks,
     initial_scales,
     plan_levels,
-    reset_partially,
     scores,
     shrink_masks,
     warm_tensors,
 )
 from mirl.lottery.run import BEFORE, Arrays, RunFolder, TrainingFolder, hash_state
+from mirl.lottery.schedule import level_updates
 from mirl.recipe import Recipe, recipe_from_dict
 from mirl.ticket import read_ticket
 
@@ -77,6 +78,8 @@ def verify_run(path: Path) -> Audit:
             f"partial reset, as the recipe says: {warm} tensors (prompts, temperatures) stay as the level before left them, "
             "all others are rewound"
         )
+    if recipe.prune.reset == "none":
+        audit.notes.append("gradual pruning, as the recipe says: nothing is rewound, each level goes on with the one before")
     _order(audit, run, len(plan))
     before = _Before(dense_masks(recipe.network, recipe.prune) if start is not None else None, None)
     first: Arrays | None = None
@@ -185,9 +188,12 @@ def _level(
     if masks is None:
         return _Before(None, None)
     row["density"] = describe_masks(recipe.network, recipe.prune, masks)["density"]
-    training = Training(place, name, recipe, recipe.rewind_step, recipe.train.steps, {"level": level})
-    if level and recipe.prune.reset == "partial" and start is not None:
-        start = None if before.weights is None else reset_partially(start, before.weights, recipe.network)
+    first, last = level_updates(recipe, level, len(plan_levels(recipe.network, recipe.prune)))
+    training = Training(place, name, recipe, first, last, {"level": level})
+    if level and recipe.prune.reset != "full" and start is not None:
+        start = (
+            None if before.weights is None else begin_after_reset(recipe.prune.reset, recipe.network, start, before.weights)
+        )
     begun = written - {"seconds.txt", "mask.safetensors"}  # nothing but the mask: killed before the first update
     row["rewound"] = rewound(audit, training, start, masks) if begun else None
     row["zeros_exact"], row["hashes_match"], weights = trained(audit, training, masks)

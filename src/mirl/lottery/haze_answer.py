@@ -1,0 +1,226 @@
+"""Train the haze head of a ticket: how much haze is in a photograph?
+
+A few thousand weights look at a thumbnail (`mirl.engine.haze`). Training takes minutes on one core: a bank of examples
+(`mirl.lottery.haze_examples`) made from clean photographs, then some thousand small updates. One photograph in
+VALIDATION_STEP trains nothing: examples made of those choose the thresholds between which the answer rises from 0 to 1.
+The same data, seed and machine give the same head.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, relu
+
+from mirl.data.overlap import nearest, thumbnail
+from mirl.data.split import HeldOutContent, split_folder
+from mirl.degrade.haze import relative_depth
+from mirl.engine.haze import FLOOR
+from mirl.engine.haze import features as seen
+from mirl.errors import MirlError
+from mirl.haze_head import HazeHead, head_shapes
+from mirl.image import read_pixels
+from mirl.lottery.haze_examples import SHAPES, UNTREATED, Example, Maker, Source
+
+LARGEST_SIDE = 512  # of a photograph in memory
+VALIDATION_STEP = 8
+FALSE_SHARE, SURE_SHARE = 0.04, 0.7
+"""`low` is passed by this share of the untreated haze-free photographs (a few are misty), `high` by this share of the hazy.
+
+The other haze-free examples are made to look like haze, so that their share says nothing of photographs.
+"""
+LEAST_RISE = 0.05  # from low to high
+
+
+@dataclass(frozen=True)
+class HazeTraining:
+    """How a head is trained: channels of its convolutions, size of the bank, updates of how many examples, rate."""
+
+    widths: tuple[int, ...] = (8, 16, 16, 24)
+    examples: int = 14_000
+    validation_examples: int = 3_000
+    steps: int = 4_000
+    batch: int = 64
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class HazeResult:
+    """A trained head and its probabilities of haze on the validation examples, by what was done to them."""
+
+    head: HazeHead
+    training: HazeTraining
+    photos: int
+    hazy: dict[str, list[float]] = field(default_factory=dict)
+    clean: dict[str, list[float]] = field(default_factory=dict)
+
+    def share_above(self, threshold: float, hazy: bool) -> float:
+        """Return the share of the hazy (or haze-free) validation examples whose probability is above `threshold`."""
+        values = [p for many in (self.hazy if hazy else self.clean).values() for p in many]
+        return float(np.mean(np.array(values) > threshold))
+
+    def told(self) -> dict[str, Any]:
+        """Return what a ticket's provenance says of its head: data, training, shares of validation examples."""
+        answers = {
+            "hazy_surely": self.share_above(self.head.high, hazy=True),
+            "hazy": self.share_above(self.head.low, hazy=True),
+            "false": self.share_above(self.head.low, hazy=False),
+        }
+        return {"photos": self.photos, **asdict(self.training), **{name: round(share, 4) for name, share in answers.items()}}
+
+
+def train_haze_head(
+    root: Path | None,
+    training: HazeTraining | None = None,
+    on_step: Callable[[str, int, int], None] | None = None,
+    skip_bad: bool = False,
+) -> HazeResult:
+    """Train a head on the clean photographs below `root` (None: those in the package), in MIR-L's layout.
+
+    Depth maps are used where the `depth` folders of dehaze sets hold them. `on_step` is told what is being done, how much
+    of it and of how much; bad files are passed over with `skip_bad`. Raises MirlError as `split_folder` does, and with
+    fewer than VALIDATION_STEP photographs.
+    """
+    training, tell = training or HazeTraining(), on_step or (lambda what, done, total: None)
+    sources = list(_sources(root, skip_bad))
+    if len(sources) < VALIDATION_STEP:
+        raise MirlError(f"{root}: {len(sources)} photographs, expected at least {VALIDATION_STEP} to train a haze head")
+    held_out = sources[VALIDATION_STEP - 1 :: VALIDATION_STEP]
+    rest = [source for place, source in enumerate(sources) if (place + 1) % VALIDATION_STEP]
+    maker = Maker(training.seed)
+    examples = _examples(maker, rest, training.examples, training.seed, "making examples", tell)
+    network = _train(examples, training, tell)
+    checks = _examples(maker, held_out, training.validation_examples, training.seed + 1, "validating", tell)
+    answers = network.probabilities([check.small for check in checks])
+    plain = answers[[not check.hazy and check.kind == UNTREATED for check in checks]]
+    low = float(np.clip(np.quantile(plain, 1 - FALSE_SHARE), 0.5, 0.9)) if plain.size else 0.5
+    hazy = answers[[check.hazy for check in checks]]
+    high = float(np.clip(np.quantile(hazy, 1 - SURE_SHARE), low + LEAST_RISE, 0.99))
+    result = HazeResult(network.head(round(low, 4), round(high, 4)), training, len(sources))
+    for check, answer in zip(checks, answers, strict=True):
+        (result.hazy if check.hazy else result.clean).setdefault(check.kind, []).append(float(answer))
+    return result
+
+
+class HeadNetwork(nn.Module):
+    """The head in torch; `mirl.engine.haze.probability` is the same in numpy."""
+
+    def __init__(self, widths: tuple[int, ...], generator: torch.Generator) -> None:
+        """Draw weights by He et al. 2015 from `generator`; biases and the output begin at zero."""
+        super().__init__()
+        self.widths = widths
+        self.tensors = nn.ParameterDict()
+        for name, shape in head_shapes(widths).items():
+            spread = (2 / int(np.prod(shape[1:]))) ** 0.5 if len(shape) == 4 else 0.0
+            self.tensors[name.replace(".", "_")] = nn.Parameter(torch.randn(shape, generator=generator) * spread)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (n,) of thumbnails' features, float32 (n, 5, h, w)."""
+        for i in range(1, len(self.widths) + 1):
+            x = relu(conv2d(x, self.tensors[f"conv{i}_weight"], self.tensors[f"conv{i}_bias"], stride=2, padding=1))
+        return x.mean((2, 3)) @ self.tensors["output_weight"] + self.tensors["output_bias"]
+
+    @torch.no_grad()
+    def probabilities(self, thumbnails: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the probability of haze for each thumbnail, uint8 (h, w, 3)."""
+        return np.array([float(torch.sigmoid(self(features(with_dark(small)[None])))) for small in thumbnails])
+
+    def halve(self) -> None:
+        """Round all weights to float16, as a ticket's file holds them."""
+        for value in self.tensors.values():
+            value.data = value.data.half().float()
+
+    def head(self, low: float, high: float) -> HazeHead:
+        """Return its weights as a value."""
+        names = {name: self.tensors[name.replace(".", "_")] for name in head_shapes(self.widths)}
+        return HazeHead(self.widths, low, high, {name: value.detach().numpy().copy() for name, value in names.items()})
+
+
+def with_dark(small: np.ndarray) -> np.ndarray:
+    """Return a thumbnail uint8 (h, w, 3) with its dark channel as a fourth."""
+    dark = seen(small.astype(np.float32))[3].astype(np.uint8)
+    return np.concatenate([small, dark[..., None]], axis=2)
+
+
+def features(thumbnails: np.ndarray) -> Tensor:
+    """Return (n, 5, h, w) of thumbnails `with_dark`, uint8 (n, h, w, 4): what `mirl.engine.haze.features` gives for each."""
+    x = torch.from_numpy(np.ascontiguousarray(thumbnails.transpose(0, 3, 1, 2))).float() / 255
+    most, least = x[:, :3].amax(1, keepdim=True), x[:, :3].amin(1, keepdim=True)
+    return torch.cat([x, (most - least) / (most + FLOOR)], dim=1)
+
+
+def _train(examples: Sequence[Example], training: HazeTraining, tell: Callable[[str, int, int], None]) -> HeadNetwork:
+    """Train with AdamW along a cosine; each update sees thumbnails of one shape."""
+    rng = np.random.default_rng([training.seed % 2**63, 11])
+    banks = []
+    for shape in SHAPES:
+        of_shape = [example for example in examples if example.small.shape[:2] == shape]
+        if of_shape:
+            answers = torch.tensor([float(example.hazy) for example in of_shape])
+            banks.append((np.stack([with_dark(example.small) for example in of_shape]), answers))
+    shares = np.array([len(answers) for _, answers in banks], float) / len(examples)
+    network = HeadNetwork(training.widths, torch.Generator().manual_seed(training.seed))
+    optimizer = torch.optim.AdamW(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small a network is slower on more, and this way the sums have one order
+    try:
+        for step in range(training.steps):
+            thumbnails, answers = banks[rng.choice(len(banks), p=shares)]
+            places = rng.integers(len(answers), size=training.batch)
+            batch = thumbnails[places][:, :, :: 1 - 2 * int(rng.integers(2))]
+            loss = binary_cross_entropy_with_logits(network(features(batch)), answers[places])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            tell("training", step + 1, training.steps)
+    finally:
+        torch.set_num_threads(threads)
+    network.halve()
+    return network
+
+
+def _examples(
+    maker: Maker, sources: Sequence[Source], count: int, seed: int, what: str, tell: Callable[[str, int, int], None]
+) -> list[Example]:
+    """Make `count` examples, every second one in haze, the photographs and shapes in turn."""
+    made = []
+    for number in range(count):
+        rng = np.random.default_rng([seed % 2**63, 3, number])
+        source = sources[int(rng.integers(len(sources)))]
+        shape = SHAPES[int(rng.integers(len(SHAPES)))]
+        made.append(maker.example(source, shape, number % 2 == 0, rng))
+        tell(what, number + 1, count)
+    return made
+
+
+def _sources(root: Path | None, skip_bad: bool) -> Iterator[Source]:
+    """Yield the distinct clean photographs with their depth; what is held out from all training is left out."""
+    split = split_folder(root, skip_bad)
+    held_out, seen = HeldOutContent(split, skip_bad), []
+    pairs = split.pairs.get("dehaze", ())
+    names = {pair.clean: split.depths.get(_photo_name(pair.name)) for pair in pairs}
+    for path in [*split.photos, *names]:
+        pixels = np.rint(read_pixels(path) * 255).astype(np.uint8)
+        picture = Image.fromarray(pixels)
+        mine = thumbnail(picture)[None]
+        if held_out.shows(pixels) or (seen and nearest(mine, np.concatenate(seen))[0][0] >= 0):
+            continue
+        seen.append(mine)
+        depth = split.depths.get(path.stem) or names.get(path)
+        if max(picture.size) > LARGEST_SIDE:
+            picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
+        yield Source(np.asarray(picture), None if depth is None else relative_depth(read_pixels(depth)[..., 0]))
+
+
+def _photo_name(pair: str) -> str:
+    """Return the photograph's part of a hazy picture's name, ID_A_BETA."""
+    return pair.rsplit("_", 2)[0]
