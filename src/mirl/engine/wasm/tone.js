@@ -214,3 +214,24 @@ export function tone(read, height, width, parts, options, seen, write) {
     write(y, x);
   }
 }
+
+/**
+ * Write what is wanted of a change over the change itself, and return it: RGB in [0, 1].
+ * @param {Float32Array} pixels (height, width, 3)
+ * @param {Float32Array} change
+ * @param {number} height
+ * @param {number} width
+ * @param {ToneOptions} options
+ * @param {number} seen
+ */
+export function tonePixels(pixels, change, height, width, options, seen) {
+  const line = 3 * width;
+  const read = (y, x, r) => {
+    x.set(pixels.subarray(line * y, line * (y + 1)));
+    r.set(change.subarray(line * y, line * (y + 1)));
+  };
+  tone(read, height, width, () => split(read, height, width), options, seen, (y, row) => {
+    for (let i = 0, to = line * y; i < line; i++, to++) change[to] = Math.min(Math.max(row[i], 0), 1);
+  });
+  return change;
+}
