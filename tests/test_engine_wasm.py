@@ -12,6 +12,7 @@ from conftest import make_ticket
 from mirl.engine.engine import open_backend, restore_pixels
 from mirl.engine.haze import amount_of_haze, probability, thumbnail
 from mirl.engine.options import Options
+from mirl.engine.tone import apply_change
 from mirl.recipe import small_laboratory
 from mirl.ticket import encode_ticket, read_ticket
 from mirl.windows import WHOLE
@@ -115,6 +116,30 @@ def test_restores_floats_as_python(tmp_path, keep, wasm):
         assert answer["value"]["told"] == progress
         pixels = np.fromfile(job["image"], np.float32).reshape(restored.shape)
         assert (np.abs(restored - pixels).max() > 1e-3) == changed, "a network that does nothing tests nothing"
+
+
+@pytest.mark.parametrize("taken", [-0.4, 0.0, 0.05, 0.22, 0.5, 1.0])
+def test_does_as_much_of_a_change_as_python(tmp_path, taken):
+    rng, jobs, expected = np.random.default_rng(7), [], []
+    cases: list[tuple[int, int, dict[str, Any], float]] = [
+        (67, 93, {}, 1), (67, 93, {}, 0.3), (67, 93, {"strength": 0.5}, 1), (40, 8, {"tone": "keep"}, 1), (3, 5, {}, 0.5),
+        (129, 17, {"denoise": 0.2, "dehaze": 0.8, "strength": 0.9}, 0.7), (16, 16, {"denoise": 0}, 1),
+    ]  # fmt: skip
+    for height, width, options, seen in cases:
+        at, ground = tmp_path / f"{len(jobs)}", photograph(height, width, len(jobs))
+        noise = rng.normal(0, 0.1, ground.shape).astype(np.float32)
+        pixels = np.clip(ground + noise, 0, 1)
+        restored = pixels - np.float32(taken) * noise + 0.1 * (ground - ground.mean()) - np.float32(0.05)
+        pixels.tofile(at.with_suffix(".in"))
+        restored.tofile(at.with_suffix(".net"))
+        jobs.append({"action": "tone", "image": at.with_suffix(".in"), "restored": at.with_suffix(".net"), "seen": seen,
+                     "out": at.with_suffix(".out"), "options": options, "height": height, "width": width})  # fmt: skip
+        chosen = Options(**options)
+        share = 0.0 if chosen.tone == "keep" else chosen.dehaze * seen
+        expected.append(apply_change(pixels, restored, chosen.strength, chosen.denoise, share, "numpy"))
+    for job, answer, wanted in zip(jobs, run(jobs, tmp_path), expected, strict=True):
+        assert "error" not in answer
+        assert np.abs(np.fromfile(job["out"], np.float32).reshape(wanted.shape) - wanted).max() < 1e-5
 
 
 def test_restores_pictures_as_python_and_keeps_alpha(tmp_path):

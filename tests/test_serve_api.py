@@ -17,10 +17,13 @@ from PIL import Image
 import mirl
 from conftest import make_ticket
 from mirl.cli import main
+from mirl.engine.haze import amount_of_haze
 from mirl.serve.app import Settings, create_app
 from mirl.serve.shelf import Offer, Shelf, read_offers
 from mirl.serve.work import MEDIA_TYPES, PARAMETERS
 from mirl.ticket import SHIPPED, encode_ticket, read_ticket, write_ticket
+from mirl.windows import WHOLE
+from test_haze import make_head
 
 RNG = np.random.default_rng(5)
 PHOTO = RNG.integers(0, 256, (41, 57, 3), dtype=np.uint8)
@@ -140,6 +143,24 @@ def test_quality_sets_the_size_of_the_file(format):
     coarse, fine = (post(encoded(), format=format, quality=quality) for quality in (20, 95))
     assert coarse.headers["content-type"] == f"image/{format}"
     assert len(coarse.content) < 0.7 * len(fine.content)
+
+
+def test_an_answer_says_how_much_haze_was_seen_where_the_ticket_judges_it():
+    ticket = replace(make_ticket(keep=0.9), haze_head=make_head(low=0.0, high=1.0))
+    content = encode_ticket(ticket)
+    head = read_ticket(content).haze_head
+    assert head
+    seen = amount_of_haze(PHOTO.astype(np.float32) / 255, head)
+    assert 0.01 < seen < 0.99, "a head that is sure tests nothing"
+    judging = (Offer("judging", content, read_ticket(content)), OFFER)
+
+    async def ask(client):
+        asked = ({"tone": "keep"}, {"ticket": "first"})
+        return [await client.post("/v1/restore", content=encoded(), params=each) for each in asked]
+
+    told, untold = talk(ask, offers=judging)
+    assert float(told.headers["Mirl-Haze"]) == pytest.approx(seen, abs=1e-4)
+    assert (untold.status_code, "mirl-haze" in untold.headers) == (200, False)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +302,7 @@ def test_a_raw_body_is_one_whatever_its_declared_type():
 class Gate:
     """A backend that waits for `open`, to hold a worker; the photos that reach it are counted."""
 
-    name, bytes_per_pixel = "gate", 1.0
+    name, bytes_per_pixel, windows, haze_head = "gate", 1.0, WHOLE, None
 
     def __init__(self):
         self.open, self.calls = threading.Event(), 0

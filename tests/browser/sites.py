@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwrig
 
 from mirl.data.bundled import held_out_photos
 from mirl.degrade.tasks import TASKS
-from mirl.recipe import small
+from mirl.recipe import small_laboratory
 from mirl.ticket import encode_ticket
 
 SERVER_FOLDER = "gallery/restore"  # the static page lives below a path, as on GitHub Pages
@@ -54,10 +54,10 @@ def watched(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def make_loud(path: Path, seed: int = 0) -> Path:
-    """Write a ticket of the network `small` at a tenth of its weights, random, whose results differ much from the input."""
+    """Write a ticket of a small network at a tenth of its weights, random, whose results differ much from the input."""
     from conftest import make_ticket  # which pytest finds; scripts that use the rest of this module do not
 
-    random = make_ticket(small().network, keep=0.1, seed=seed)
+    random = make_ticket(small_laboratory().network, keep=0.1, seed=seed)
     louder = {"output.weight": 16 * random.weights["output.weight"]}
     path.write_bytes(encode_ticket(replace(random, weights=random.weights | louder)))
     return path
@@ -98,6 +98,19 @@ def static(ticket: Path, folder: Path) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def shown(page: Page) -> np.ndarray:
+    """Return the pixels of the restored photograph on the stage, (h, w, 4)."""
+    width, height, data = page.evaluate(
+        """() => {
+          const after = document.getElementById("after"), { width, height } = after;
+          const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+          copy.drawImage(after, 0, 0);
+          return [width, height, [...copy.getImageData(0, 0, width, height).data]];
+        }"""
+    )
+    return np.array(data).reshape(height, width, 4)
 
 
 def photo(width: int = 481, height: int = 321, which: int = 0, task: str = "derain") -> Image.Image:

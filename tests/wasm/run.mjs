@@ -2,6 +2,7 @@
 //     node run.mjs FILE.wasm jobs.json
 import { readFileSync, writeFileSync } from "node:fs";
 import { thumbnail } from "../../src/mirl/engine/wasm/haze.js";
+import { tonePixels } from "../../src/mirl/engine/wasm/tone.js";
 import { loadEngine, readTicket, wasmFile } from "../../src/mirl/engine/wasm/mirl.js";
 
 const module = await WebAssembly.compile(readFileSync(process.argv[2]));
@@ -44,6 +45,11 @@ const actions = {
     const small = thumbnail(floats(image), height, width), { hazeHead } = (await open(ticket)).ticket;
     writeFileSync(out, new Uint8Array(small.pixels.buffer));
     return [small.height, small.width, hazeHead.probability(small), (await open(ticket)).haze(small)];
+  },
+  // Do what is wanted of a change that is given.
+  tone({ image, restored, height, width, out, options, seen }) {
+    const pixels = floats(image), change = floats(restored).map((value, i) => value - pixels[i]);
+    writeFileSync(out, new Uint8Array(tonePixels(pixels, change, height, width, options, seen).buffer));
   },
   // The side of tiles that it would take, and the scratch memory of the whole image.
   async large({ ticket, sizes }) {

@@ -26,7 +26,7 @@ from mirl.serve.refusal import Refusal, refusal_of
 from mirl.serve.shelf import Shelf
 from mirl.serve.site import SiteFile
 from mirl.serve.watch import Figures, facts_of, note
-from mirl.serve.work import MEDIA_TYPES, PARAMETERS, Answer, parse_wish, restore_bytes
+from mirl.serve.work import HAZE_HEADER, MEDIA_TYPES, PARAMETERS, Answer, parse_wish, restore_bytes
 
 _CODES = {404: ("not_found", "there is nothing here"), 405: ("method", "this address does not answer that method")}
 _PIECE = 256 * 1024  # bytes of an answer that are handed over at once
@@ -128,6 +128,8 @@ class PhotoResponse(Response):
     def __init__(self, answer: Answer, place: Place, seconds: float):
         name = f"restored.{answer.format.lower()}"
         headers = {"Cache-Control": "no-store", "Content-Disposition": f'inline; filename="{name}"'}
+        if answer.haze is not None:
+            headers[HAZE_HEADER] = f"{answer.haze:.4f}"
         super().__init__(answer.content, media_type=MEDIA_TYPES[answer.format], headers=headers)
         self._place, self._seconds = place, seconds
 

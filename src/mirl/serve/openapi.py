@@ -4,7 +4,7 @@ from typing import Any
 
 from mirl.engine.options import TONES
 from mirl.image import CHOICES
-from mirl.serve.work import LARGEST_WINDOW, MEDIA_TYPES
+from mirl.serve.work import HAZE_HEADER, LARGEST_WINDOW, MEDIA_TYPES
 
 OCTETS = "application/octet-stream"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -24,6 +24,10 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "format": {"type": "string", "enum": list(CHOICES), "default": "keep"},
     "quality": {"type": "integer", "minimum": 1, "maximum": 100, "description": "Of JPEG and WebP."},
+}
+_HAZE = {
+    "description": "How much haze was seen, 0 to 1; left out where the ticket does not judge it.",
+    "schema": {"type": "number", "minimum": 0, "maximum": 1},
 }
 _ERROR = {
     "type": "object",
@@ -70,7 +74,11 @@ RESTORE: dict[str, Any] = {
         },
     },
     "responses": {
-        "200": {"description": "The restored photo", "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY)},
+        "200": {
+            "description": "The restored photo",
+            "content": dict.fromkeys(MEDIA_TYPES.values(), _BINARY),
+            "headers": {HAZE_HEADER: _HAZE},
+        },
         **{
             str(status): {"description": text, "content": {"application/json": {"schema": _ERROR}}}
             for status, text in _ERRORS.items()

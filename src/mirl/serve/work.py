@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from mirl.engine.engine import Backend, restore_pixels
+from mirl.engine.haze import amount_of_haze
 from mirl.engine.options import TONES, Options, Tone
 from mirl.errors import MirlError
 from mirl.image import CHOICES, check_format, chosen_format, encode_photo, read_photo
@@ -16,6 +17,7 @@ MEDIA_TYPES = {
     "JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff", "BMP": "image/bmp",
 }  # fmt: skip
 PARAMETERS = ("ticket", "strength", "denoise", "dehaze", "tone", "window", "format", "quality")
+HAZE_HEADER = "Mirl-Haze"  # how much haze was seen, where the ticket says so
 LARGEST_WINDOW = 512  # pixels: a larger one takes the memory of many requests
 
 
@@ -31,11 +33,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Answer:
-    """The restored file, and what may be logged of it."""
+    """The restored file, and what may be said of it; `haze` is how much of it was seen, None where nobody looked."""
 
     content: bytes
     format: str
     megapixels: float
+    haze: float | None = None
 
 
 def parse_wish(given: Mapping[str, str]) -> Wish:
@@ -65,10 +68,12 @@ def restore_bytes(
     check()
     name = wish.format or photo.format
     check_format(photo, name)  # before the work
-    pixels = restore_pixels(backend(), photo.pixels, wish.options, on_tile=lambda done, count: check())
+    engine = backend()
+    haze = None if engine.haze_head is None else amount_of_haze(photo.pixels, engine.haze_head)
+    pixels = restore_pixels(engine, photo.pixels, wish.options, on_tile=lambda done, count: check())
     check()
     restored = encode_photo(replace(photo, pixels=pixels), name, wish.quality)
-    return Answer(restored, name, pixels.shape[0] * pixels.shape[1] / 1e6)
+    return Answer(restored, name, pixels.shape[0] * pixels.shape[1] / 1e6, haze)
 
 
 def _number(name: str, text: str, low: float, high: float) -> float:

@@ -7,12 +7,12 @@
  *     context.putImageData(restorer.restore(context.getImageData(0, 0, width, height)), 0, 0);
  *
  * Results are those of `mirl restore`. `restore` works until it is done: call it in a Worker. To spread the windows of a
- * photograph over several, call `forward` there, as `mapTiles` does here, and `tone` when all are back.
+ * photograph over several, call `forward` there, as `mapTiles` does here, and `tonePixels` when all are back.
  */
 import { thumbnail } from "./haze.js";
 import { readTicket, Ticket } from "./ticket.js";
 import { addSums, checkFinite, OVERLAP, Tiling, toBytes, toFloats } from "./tiles.js";
-import { checkTone, split, tone } from "./tone.js";
+import { checkTone, tonePixels } from "./tone.js";
 
 export { readTicket, Ticket };
 
@@ -222,18 +222,10 @@ class Restorer {
     checkTone(options);
     const tiling = new Tiling(height, width, this.cut(height, width, options));
     if (options.strength === 0) return pixels.slice();
-    const change = this.mapTiles(pixels, tiling, options.onTile ?? (() => {})), line = 3 * width;
+    const change = this.mapTiles(pixels, tiling, options.onTile ?? (() => {}));
     checkFinite(change);
     for (let i = 0; i < change.length; i++) change[i] -= pixels[i];
-    const read = (y, x, r) => {
-      x.set(pixels.subarray(line * y, line * (y + 1)));
-      r.set(change.subarray(line * y, line * (y + 1)));
-    };
-    const parts = () => split(read, height, width), seen = this.haze(thumbnail(pixels, height, width)) ?? 1;
-    tone(read, height, width, parts, options, seen, (y, row) => {
-      for (let i = 0; i < line; i++) change[line * y + i] = Math.min(Math.max(row[i], 0), 1);
-    });
-    return change;
+    return tonePixels(pixels, change, height, width, options, this.haze(thumbnail(pixels, height, width)) ?? 1);
   }
 
   /**

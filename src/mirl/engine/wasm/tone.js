@@ -9,8 +9,7 @@
  */
 
 const BLOCK = 8; // pixels
-const BOUND = 0.6;
-const TRUSTED = 0.3;
+const LOCAL = 0.6, REMOVED = 0.5, GLOBAL = 0.9, SHARE = [0.03, 0.07], CORRELATION = [0.1, 0.3];
 const FLAT = 1e-6; // a quarter of a level, squared: less is no texture
 
 /**
@@ -69,28 +68,42 @@ export function split(read, height, width) {
     }
   }
   const upMean = new Enlarged(mean, height, width), upChange = new Enlarged(change, height, width);
-  const contrast = new Float32Array(rows * columns);
+  const [product, energy, power] = [0, 1, 2].map(() => new Float64Array(rows * columns)), of = new Float32Array(3 * width);
   for (let row = 0; row < rows; row++) {
-    const products = new Float64Array(columns), energies = new Float64Array(columns);
+    const sums = [product, energy, power].map((all) => all.subarray(columns * row, columns * (row + 1)));
     for (let y = BLOCK * row; y < BLOCK * row + tall(row); y++) {
       read(y, x, r);
       const means = upMean.row(y), changes = upChange.row(y);
-      for (let i = 0; i < x.length; i++) {
+      for (let i = 0; i < of.length; i++) {
         x[i] -= means[i];
-        r[i] = (r[i] - changes[i]) * x[i];
+        r[i] -= changes[i];
+        of[i] = r[i] * x[i];
         x[i] *= x[i];
+        r[i] *= r[i];
       }
-      addAll(products, r);
-      addAll(energies, x);
+      [of, x, r].forEach((values, i) => addAll(sums[i], values));
     }
-    for (let column = 0, block = columns * row; column < columns; column++, block++) {
-      const count = 3 * tall(row) * wide(column), product = products[column] / count, energy = energies[column] / count + FLAT;
-      const removed = Math.max(-product, 0), bound = BOUND * Math.sqrt(removed) * Math.min(removed / energy / TRUSTED, 1);
-      contrast[block] = Math.max(product, 0) / energy;
-      for (let i = 3 * block; i < 3 * block + 3; i++) haze[i] = change[i] - Math.min(Math.max(change[i], -bound), bound);
-    }
+    for (const each of sums) for (let column = 0; column < columns; column++) each[column] /= 3 * tall(row) * wide(column);
+  }
+  const everywhere = GLOBAL * cleared(product, energy, power), contrast = new Float32Array(rows * columns);
+  for (let block = 0; block < contrast.length; block++) {
+    const removed = Math.max(-product[block], 0), full = energy[block] + FLAT;
+    const bound = Math.sqrt(removed) * Math.max(LOCAL * Math.min(removed / full / REMOVED, 1), everywhere);
+    contrast[block] = Math.max(product[block], 0) / full;
+    for (let i = 3 * block; i < 3 * block + 3; i++) haze[i] = change[i] - Math.min(Math.max(change[i], -bound), bound);
   }
   return { mean, haze, contrast };
+}
+
+/** How surely the whole photograph is cleared of something, 0 to 1. */
+function cleared(product, energy, power) {
+  const sum = (values) => values.reduce((all, value) => all + value, 0), [p, q, v] = [product, energy, power].map(sum);
+  const removed = product.reduce((all, value) => all + Math.max(-value, 0), 0);
+  return ramp(removed / Math.max(q, 1e-12), ...SHARE) * ramp(-p / Math.sqrt(Math.max(q * v, 1e-24)), ...CORRELATION);
+}
+
+function ramp(value, low, high) {
+  return Math.min(Math.max((value - low) / (high - low), 0), 1);
 }
 
 /** Add the pixels of a row to the sums of their blocks, by channel. */
@@ -200,4 +213,25 @@ export function tone(read, height, width, parts, options, seen, write) {
     else for (let i = 0; i < x.length; i++) x[i] += share.change * r[i] + share.haze * hazy[i];
     write(y, x);
   }
+}
+
+/**
+ * Write what is wanted of a change over the change itself, and return it: RGB in [0, 1].
+ * @param {Float32Array} pixels (height, width, 3)
+ * @param {Float32Array} change
+ * @param {number} height
+ * @param {number} width
+ * @param {ToneOptions} options
+ * @param {number} seen
+ */
+export function tonePixels(pixels, change, height, width, options, seen) {
+  const line = 3 * width;
+  const read = (y, x, r) => {
+    x.set(pixels.subarray(line * y, line * (y + 1)));
+    r.set(change.subarray(line * y, line * (y + 1)));
+  };
+  tone(read, height, width, () => split(read, height, width), options, seen, (y, row) => {
+    for (let i = 0, to = line * y; i < line; i++, to++) change[to] = Math.min(Math.max(row[i], 0), 1);
+  });
+  return change;
 }
