@@ -1,8 +1,8 @@
 """Short trainings by which the recipe was chosen: `python evidence/pilots.py NAME --data DIR --tests DIR --out RUN`.
 
 Each is a row of PILOTS; the same command goes on where it was stopped. Scores are of the development scenes and of what
-validation holds out, never of a test set. `python evidence/pilots.py table --out RUNS --json results/pilots_people.json` puts
-all that have ended below a folder into one file.
+validation holds out, never of a test set. `python evidence/pilots.py table --out RUNS --json results/pilots_people.json`
+puts all that have ended below a folder into one file.
 """
 
 import argparse
