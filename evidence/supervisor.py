@@ -57,6 +57,7 @@ class Stint:
     began: float
     attempt: int
     beat: float
+    used: float = 0.0
 
 
 class Supervisor:
@@ -160,8 +161,9 @@ class Supervisor:
             where: dict[str, Any] = {"updates": at.updates, "patches": at.patches}
         except MirlError as error:  # a damaged run folder is the job's own failure, not the queue's
             where = {"updates": 0, "patches": 0.0, "unreadable": str(error)}
-        seconds = core_seconds(stint.process.pid) if used is None else used
-        self._log(event, job=stint.job.name, stint=stint.name, **where, core_seconds=round(seconds, 1),
+        # At its end a process knows the time of those alone that it has waited for: what was seen before counts too.
+        stint.used = max(stint.used, core_seconds(stint.process.pid) if used is None else used)
+        self._log(event, job=stint.job.name, stint=stint.name, **where, core_seconds=round(stint.used, 1),
                   wall_seconds=round(time.monotonic() - stint.began, 1), **values)  # fmt: skip
 
     def _beat(self) -> None:
