@@ -1,7 +1,7 @@
 """Do no harm to tone: split what a network changes into a fine part, always believed, and haze, believed where there is any.
 
 r = restored - x is split over blocks of 8x8 pixels that start at (0, 0), the last ones partial. m and s are the means of r
-and x in a block, by channel; up() interpolates bilinearly between block centres, up' after two steps of z + (m - K z) from
+and x in a block, by channel; up() interpolates bilinearly between block centres, up' after four steps of z + (m - K z) from
 z = m, where K, 1/8 6/8 1/8 down and across, is what interpolating does to block means. Of the fine rest, hr = r - up'(m) and
 hx = x - up'(s), three means over a block's pixels and channels say what the network did: p of hr hx, q of hx hx, v of hr hr.
 - p > 0: contrast is raised, as where haze is taken away: b = max(p, 0) / (q + 1e-6).
@@ -33,7 +33,7 @@ BLOCK = 8  # pixels
 LOCAL, REMOVED = 0.6, (0.3, 0.6)  # of a block's own word; the share of its fine energy that is removed
 AMOUNT, CORRELATION = (0.016, 0.028), (0.1, 0.3)  # of the photograph's: about 4 and 7 levels
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
-_STEPS = 2  # leave a thousandth of the step between two windows in the means over 32 pixels
+_STEPS = 4  # leave about a hundredth of the step between two windows
 _GUIDED = 1e-3  # of a guide's variance: less is no structure, as in a sky
 _ROWS = 32 * BLOCK  # worked on in bands of rows, to keep temporaries small
 
