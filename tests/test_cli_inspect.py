@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from conftest import MINI, make_ticket, mini_weights
 from mirl.cli import main
 from mirl.ticket import Ticket, write_ticket
+from mirl.windows import Windows
+from test_haze import make_head
 
 ENGINE = ("compaction_removed", "compaction_share", "macs_share_with_attention", "plan_bytes")
 
@@ -61,6 +64,21 @@ def test_without_the_engine_its_figures_are_null_and_the_others_stay(
     assert {name: figures[name] for name in ENGINE} == dict.fromkeys(ENGINE)
     assert 0 < figures["density"] < 1
     assert "not built here" in capsys.readouterr().out
+
+
+def test_windows_and_haze_head_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    plain = figures_of(make_ticket(), tmp_path)
+    assert (plain["window"], plain["overlap"], plain["haze_head"]) == (0, 0, 0)
+    out = capsys.readouterr().out
+    assert "statistics of the whole photograph" in out
+    assert "every photograph is dehazed" in out
+    figures = figures_of(replace(make_ticket(), windows=Windows(64, 8), haze_head=make_head()), tmp_path)
+    assert (figures["window"], figures["overlap"], figures["haze_head"]) == (64, 8, make_head().size)
+    assert figures["parameters"] == plain["parameters"] + make_head().size
+    assert sum(layer["kept"] for layer in figures["layers"]) == figures["density"] * figures["parameters"]
+    out = capsys.readouterr().out
+    assert "64 pixels, overlapping by at least 8" in out
+    assert f"{make_head().size:,} weights, haze from a probability of 0.2 on, fully from 0.8" in out
 
 
 def test_inspect_imports_no_torch(tmp_path: Path):

@@ -124,7 +124,7 @@ def test_a_hungry_backend_gets_tiles_by_itself():
         ({"denoise": 1.5}, "denoise must lie between 0 .* found 1.5"),
         ({"dehaze": -1}, "dehaze must lie between 0"),
         ({"tone": "loud"}, "tone must be one of auto, keep, found 'loud'"),
-        ({"window": 16}, "window must be 0 .* or 32 to 65536 pixels, found 16"),
+        ({"window": 16}, "window must be 0 .* or a multiple of 8 from 32 to 65536 pixels, found 16"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(options, words):

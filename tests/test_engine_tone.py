@@ -19,9 +19,9 @@ def photo(height: int = 70, width: int = 90, seed: int = 0) -> np.ndarray:
 
 
 def changed(
-    pixels: np.ndarray, restored: np.ndarray, strength: float = 1, denoise: float = 1, haze: float = 1
+    pixels: np.ndarray, restored: np.ndarray, strength: float = 1, denoise: float = 1, haze: float = 1, window: int = 0
 ) -> np.ndarray:
-    return apply_change(pixels, restored.astype(np.float32).copy(), strength, denoise, haze, "fake")
+    return apply_change(pixels, restored.astype(np.float32).copy(), strength, denoise, haze, window, "fake")
 
 
 @settings(max_examples=40, deadline=None)
@@ -54,7 +54,7 @@ def test_the_two_parts_are_the_whole_change(size):
     pixels = photo(*size)
     restored = pixels + 0.5 * np.random.default_rng(1).normal(0, 0.1, pixels.shape).astype(np.float32) - SHIFT
     split = Split(pixels, restored)
-    removed, hazy = split.parts(pixels, restored, 0)
+    removed, hazy = split.rest(pixels, restored, 0), split.haze(pixels, 0)
     np.testing.assert_allclose(removed + hazy, restored - pixels, atol=1e-6)
 
 
@@ -66,12 +66,13 @@ def test_everything_wanted_is_the_output_of_the_network_exactly():
     np.testing.assert_allclose(nearly, np.clip(restored, 0, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("window", [0, 32])
 @pytest.mark.parametrize("shift", [-SHIFT, SHIFT])
-def test_without_haze_a_shift_of_tone_is_undone_and_with_haze_kept(shift):
+def test_without_haze_a_shift_of_tone_is_undone_and_with_haze_kept(shift, window):
     pixels = photo()
-    np.testing.assert_allclose(changed(pixels, pixels + shift, haze=0), pixels, atol=1e-6)
-    np.testing.assert_allclose(changed(pixels, pixels + shift, denoise=0), pixels + shift, atol=1e-6)
-    half = changed(pixels, pixels + shift, haze=0.5)
+    np.testing.assert_allclose(changed(pixels, pixels + shift, haze=0, window=window), pixels, atol=1e-6)
+    np.testing.assert_allclose(changed(pixels, pixels + shift, denoise=0, window=window), pixels + shift, atol=1e-6)
+    half = changed(pixels, pixels + shift, haze=0.5, window=window)
     np.testing.assert_allclose(half, pixels + shift / 2, atol=1e-6)
 
 
@@ -80,6 +81,28 @@ def test_without_haze_raised_contrast_is_undone():
     pixels = photo()
     dehazed = (pixels - 0.3) / 0.7
     assert np.abs(changed(pixels, dehazed, haze=0) - pixels).max() < 0.1 * np.abs(dehazed - pixels).max()
+
+
+def test_windows_that_see_different_haze_do_not_show():
+    """Two windows darken a smooth sky by different amounts: a step, which the windows' common word has not."""
+    sky = np.linspace(0.6, 0.7, 512, dtype=np.float32)[None, :, None] * np.ones((128, 1, 3), np.float32)
+    ramp = np.sin(np.clip((np.arange(512) - 247.5) / 16, 0, 1) * np.pi / 2) ** 2  # as windows are blended
+    restored = sky - (0.05 + 0.15 * ramp).astype(np.float32)[None, :, None]
+    shift = changed(sky, restored, window=64) - sky
+    blocks = shift.reshape(16, 8, 64, 8, 3).mean((1, 3))
+    assert np.abs(np.diff(blocks, axis=1)).max() < 0.1 * 0.15
+    np.testing.assert_allclose(shift[:, :100], -0.05, atol=0.01)
+    np.testing.assert_allclose(shift[:, -100:], -0.2, atol=0.01)
+    plain = (changed(sky, restored) - sky).reshape(16, 8, 64, 8, 3).mean((1, 3))
+    assert np.abs(np.diff(plain, axis=1)).max() > 0.07
+
+
+def test_the_common_word_of_windows_follows_the_photograph():
+    """x / t - A (1 - t) / t in every window: what all windows agree on is kept, edges included."""
+    pixels = photo(96, 128)
+    pixels[:, 60:] -= 0.25
+    dehazed = (pixels - 0.3) / 0.7
+    np.testing.assert_allclose(changed(pixels, dehazed, window=64), np.clip(dehazed, 0, 1), atol=0.03)
 
 
 def test_fine_change_does_not_depend_on_haze():
@@ -109,7 +132,8 @@ def test_a_change_of_the_mean_is_believed_where_fine_energy_is_removed_with_it()
 def test_amounts_blend_the_two_parts_and_stay_in_range(strength, denoise, haze, seed):
     pixels = np.clip(photo(40, 50, seed) * 2 - 0.5, 0, 1)
     restored = pixels + np.random.default_rng(seed).normal(0, 0.1, pixels.shape).astype(np.float32) - SHIFT
-    removed, hazy = Split(pixels, restored).parts(pixels, restored, 0)
+    split = Split(pixels, restored)
+    removed, hazy = split.rest(pixels, restored, 0), split.haze(pixels, 0)
     expected = pixels + strength * (denoise * removed + haze * hazy)
     found = changed(pixels, restored, strength, denoise, haze)
     if denoise < 1 or haze < 1:  # else blended behind clipping, as ever

@@ -1,5 +1,6 @@
 """Export: one ONNX file for any batch and size, checked before it is written; safetensors and back."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from mirl.network.checkpoint import import_checkpoint
 from mirl.recipe import to_dict
 from mirl.ticket import Ticket, encode_ticket, write_ticket
 from mirl.ticket_tensors import read_tensors, write_tensors
+from mirl.windows import Windows
+from test_haze import make_head
 
 TICKET = make_ticket(keep=0.5)
 
@@ -54,6 +57,7 @@ def test_it_is_one_valid_file_with_open_axes_and_the_tickets_facts(exported: Pat
     assert facts["network"] == json.loads(json.dumps(to_dict(MINI)))
     assert facts["density"] == TICKET.density
     assert facts["provenance"] == TICKET.provenance
+    assert (facts["restoring"]["window"], facts["restoring"]["haze_head"]) == (0, None)
 
 
 @settings(max_examples=15, deadline=None)
@@ -157,12 +161,33 @@ def altered(tmp_path: Path, tensors: dict[str, np.ndarray] | None = None, **chan
     return message
 
 
+def test_windows_and_haze_head_go_along(tmp_path: Path):
+    from mirl.engine.onnx_export import restoring_recipe
+    from mirl.haze_head import head_shapes
+
+    ticket = replace(TICKET, windows=Windows(64, 8), haze_head=make_head())
+    write_tensors(ticket, tmp_path / "t.safetensors")
+    back = import_checkpoint(tmp_path / "t.safetensors").ticket
+    assert (back.windows, encode_ticket(back, "float32")) == (ticket.windows, encode_ticket(ticket, "float32"))
+    for name, tensor in make_head().tensors.items():
+        assert np.array_equal(back.haze_head.tensors[name], tensor)
+    recipe = restoring_recipe(ticket)
+    assert (recipe["window"], recipe["overlap"], recipe["tone"]["block"]) == (64, 8, 8)
+    values = np.frombuffer(base64.b64decode(recipe["haze_head"]["values"]), "<f2")
+    expected = np.concatenate([make_head().tensors[name].reshape(-1) for name in head_shapes(make_head().widths)])
+    assert np.array_equal(values, expected.astype(np.float16))
+
+
 def test_an_altered_file_is_one_clear_error(tmp_path: Path):
     masks = dict.fromkeys(TICKET.masks, "AAAA")
     assert "version 3, expected 1 or 2" in altered(tmp_path, version=3)
     assert "unknown field" in altered(tmp_path, network={"depth": 3})
     assert "must hold version" in altered(tmp_path, masks=[])
     assert "has 3 bytes, expected" in altered(tmp_path, masks=masks)
+    assert "must hold version" in altered(tmp_path, window=True)
+    assert "window must be 0" in altered(tmp_path, window=7)
+    assert "expected exactly widths" in altered(tmp_path, haze_head={})
+    assert "are not those of widths" in altered(tmp_path, haze_head={"widths": [4], "low": 0.1, "high": 0.9})
     assert "not base64" in altered(tmp_path, masks={"output.weight": "!"})
     assert "not base64" in altered(tmp_path, masks={"output.weight": 3})
     assert "no tensor of its network" in altered(tmp_path, masks={"x": "AAAA"})

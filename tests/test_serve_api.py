@@ -167,7 +167,8 @@ def test_an_answer_says_how_much_haze_was_seen_where_the_ticket_judges_it():
     "parameters",
     [{"strength": "2"}, {"quality": "1_0"}, {"strength": "\uff11"}, {"strength": "nan"}, {"strength": "x"},
      {"format": "gif"}, {"format": "JPEG"}, {"quality": "0"},
-     {"denoise": "-1"}, {"dehaze": "1.5"}, {"tone": "loud"}, {"window": "31"}, {"window": "513"}, {"window": "64.5"},
+     {"denoise": "-1"}, {"dehaze": "1.5"}, {"tone": "loud"}, {"window": "31"}, {"window": "513"},
+     {"window": "64.5"}, {"window": "60"},
      {"quality": "101"}, {"quality": "50.5"}, {"quality": ""}, {"strenght": "1"}],
 )  # fmt: skip
 def test_a_wrong_parameter_is_refused(parameters):

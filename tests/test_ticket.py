@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mirl
 from conftest import MINI, make_ticket
 from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import small, to_dict
 from mirl.ticket import Ticket, describe_ticket, encode_ticket, load_ticket, read_ticket, write_ticket
+from mirl.windows import Windows
+from test_haze import make_head
 
 CONTENT = encode_ticket(make_ticket())
 
@@ -62,6 +65,46 @@ def test_a_sparse_ticket_is_small():
 
 def test_equal_tickets_give_equal_bytes(mini_ticket: Ticket):
     assert encode_ticket(mini_ticket) == encode_ticket(make_ticket())
+
+
+WINDOWED = replace(make_ticket(), windows=Windows(64, 8), haze_head=make_head((4, 6), seed=3))
+
+
+@pytest.mark.parametrize("values", ["float16", "float32"])
+def test_windows_and_haze_head_come_back_the_head_in_float16(values):
+    back = read_ticket(encode_ticket(WINDOWED, values))
+    assert back.windows == WINDOWED.windows
+    head, wanted = back.haze_head, WINDOWED.haze_head
+    assert (head.widths, head.low, head.high) == (wanted.widths, wanted.low, wanted.high)
+    for name, tensor in wanted.tensors.items():
+        assert np.array_equal(head.tensors[name], tensor.astype(np.float16).astype(np.float32)), name
+    assert encode_ticket(back, values) == encode_ticket(read_ticket(encode_ticket(back, values)), values)
+
+
+def test_the_haze_head_counts_among_the_parameters():
+    head, plain = WINDOWED.haze_head.size, make_ticket()
+    assert (WINDOWED.total, WINDOWED.kept) == (plain.total + head, plain.kept + head)
+    assert WINDOWED.density == WINDOWED.kept / WINDOWED.total
+
+
+def as_version_1(content: bytes) -> bytes:
+    """What the writer of version 1 made of the same ticket."""
+    _, _, head, _, _ = struct.unpack_from("<4sIIII", content)
+    header = json.loads(zlib.decompress(content[20 : 20 + head]))
+    for name in ("window", "overlap", "haze_head", "head_block"):
+        header.pop(name)
+    packed = zlib.compress(json.dumps(header, sort_keys=True).encode(), 9)
+    body = packed + content[20 + head :]
+    return struct.pack("<4sIIII", b"MIRL", 1, len(packed), len(body) - len(packed), zlib.crc32(body)) + body
+
+
+def test_a_file_of_version_1_is_read_with_the_whole_image_and_no_head(mini_ticket: Ticket):
+    back, now = read_ticket(as_version_1(CONTENT)), read_ticket(CONTENT)
+    assert (back.windows, back.haze_head) == (Windows(0, 0), None)
+    assert encode_ticket(back) == encode_ticket(now)
+    photo = np.random.default_rng(0).random((40, 50, 3), dtype=np.float32)
+    new = replace(now, windows=Windows(32, 4))
+    assert np.array_equal(mirl.restore(photo, back, threads=1), mirl.restore(photo, new, window=0, threads=1))
 
 
 def test_density_counts_over_all_parameters(mini_ticket: Ticket):
@@ -116,6 +159,15 @@ HUGE = to_dict(replace(MINI, width=4096, prompt_widths=(4096,) * 3, prompt_sizes
         ({"values": "float8"}, "float16 or float32"),
         ({"values": None}, "must be str"),
         ({"extra": 1}, "exactly"),
+        ({"window": 7}, "window must be 0"),
+        ({"window": 64, "overlap": 33}, "overlap must lie"),
+        ({"window": True}, "must be int"),
+        ({"head_block": -1}, "not negative"),
+        ({"head_block": 10}, "does not hold|says nothing of one"),
+        ({"haze_head": {}}, "exactly widths"),
+        ({"haze_head": {"widths": 3, "low": 0.1, "high": 0.9}}, "list of widths"),
+        ({"haze_head": {"widths": [10**9], "low": 0.1, "high": 0.9}}, "channels"),
+        ({"haze_head": {"widths": [4], "low": 0.9, "high": 0.1}}, "inflated|does not hold"),
     ],
 )
 def test_a_hostile_header_is_refused_before_memory_is_taken(changes: dict, message: str):

@@ -21,6 +21,7 @@ from mirl.errors import MirlError
 from mirl.layers import parameters
 from mirl.recipe import NetworkConfig, to_dict
 from mirl.ticket import encode_ticket, read_ticket
+from test_haze import make_head
 
 MEGABYTE = 1 << 20
 HOSTILE = (
@@ -68,7 +69,7 @@ def resized(parts: Parts) -> Parts:
 
 
 PARTS = resized(taken_apart(encode_ticket(make_ticket(), "float16")))
-FULL = resized(taken_apart(encode_ticket(make_ticket(), "float32")))
+FULL = resized(taken_apart(encode_ticket(replace(make_ticket(), haze_head=make_head()), "float32")))
 
 
 def outcome(content: bytes) -> str:
@@ -113,6 +114,7 @@ def flipped(data: bytes, place: float, bit: int) -> bytes:
 def test_the_parts_put_together_are_the_ticket():
     for parts in (PARTS, FULL):
         assert not outcome(parts.file())
+    assert len(FULL.head) == 2 * make_head().size
 
 
 # bits and lengths, layer by layer
@@ -124,12 +126,15 @@ places = st.floats(0, 1)
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from((PARTS, FULL)),
-    layers,
+    st.sampled_from(("header", "mask", "values", "head")),
     st.lists(st.tuples(places, st.integers(0, 7)), min_size=1, max_size=3),
     st.booleans(),
 )
 def test_flipped_bits_in_any_layer_are_an_error_or_another_ticket(parts, layer, flips, deflated):
     blocks = {"header": json.dumps(parts.header).encode(), "mask": parts.mask, "values": parts.values}
+    if parts.head:
+        blocks["head"] = parts.head
+    layer = "values" if layer == "head" and not parts.head else layer
     folded = {name: zlib.compress(data) for name, data in blocks.items()}
     for place, bit in flips:
         if deflated:
@@ -137,7 +142,7 @@ def test_flipped_bits_in_any_layer_are_an_error_or_another_ticket(parts, layer, 
         else:
             blocks[layer] = flipped(blocks[layer], place, bit)
             folded[layer] = zlib.compress(blocks[layer])
-    outcome(framed(folded["header"], folded["mask"], folded["values"]))
+    outcome(framed(folded["header"], folded["mask"], folded["values"], folded.get("head", b"")))
 
 
 @settings(max_examples=150, deadline=None)
@@ -198,7 +203,8 @@ def test_a_hostile_prefix_is_an_error(field, value):
 @pytest.mark.parametrize("field", sorted(PARTS.header))
 def test_a_hostile_header_field_is_an_error_or_harmless(field):
     for value in HOSTILE:
-        outcome(replace(PARTS, header=PARTS.header | {field: value}).file())
+        for parts in (PARTS, FULL):
+            outcome(replace(parts, header=parts.header | {field: value}).file())
     refused(replace(PARTS, header={name: value for name, value in PARTS.header.items() if name != field}).file())
 
 
@@ -243,6 +249,20 @@ def test_full_weights_that_are_no_numbers_are_refused(bits):
         for plane in range(4):
             altered[plane * full + place] = bits >> 8 * plane & 255
         assert "finite" in refused(replace(FULL, values=bytes(altered)).file())
+
+
+@pytest.mark.parametrize("field", ["widths", "low", "high"])
+def test_a_hostile_field_of_the_haze_head_is_an_error(field):
+    for value in HOSTILE:
+        for wrong in (value, [value], [4, value]):
+            refused(replace(FULL, header=FULL.header | {"haze_head": FULL.header["haze_head"] | {field: wrong}}).file())
+
+
+@pytest.mark.parametrize("bits", [0x7C00, 0x7E00])
+def test_a_haze_head_that_is_no_number_is_refused(bits):
+    head, count = bytearray(FULL.head), len(FULL.head) // 2
+    head[0], head[count] = bits & 255, bits >> 8
+    assert "finite" in refused(replace(FULL, head=bytes(head)).file())
 
 
 @pytest.mark.parametrize("depth", [100, 900, 5_000, 1_000_000])

@@ -50,7 +50,7 @@ def write_tensors(ticket: Ticket, path: Path) -> None:
         text = json.dumps(entry, allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         raise MirlError(f"ticket: provenance must be plain JSON values: {error}") from error
-    write_bytes(path, save({name: np.ascontiguousarray(w) for name, w in tensors.items()}, {_ENTRY: text}))
+    write_bytes(path, save({name: np.ascontiguousarray(w).reshape(w.shape) for name, w in tensors.items()}, {_ENTRY: text}))
 
 
 def read_tensors(path: Path) -> Ticket | None:

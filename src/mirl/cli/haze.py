@@ -13,6 +13,7 @@ def haze_head(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     data: Path | None = None,
     like: str | None = None,
+    window: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
 ) -> None:
@@ -25,12 +26,15 @@ def haze_head(
         out: The ticket to write, a .mirl file.
         data: Training data in MIR-L's layout; the photographs in the package when left out.
         like: Train nothing: take the head of this ticket.
+        window: Also set the side of the windows in pixels, with an eighth of it as overlap; 0: the whole photograph. As it
+            is when left out.
         seed: Seed of the examples and of the head's first values.
         skip_bad: Pass over files that cannot be used, instead of stopping.
     """
     from dataclasses import replace
 
     from mirl.ticket import load_ticket, write_ticket
+    from mirl.windows import windows_of
 
     if out.suffix != ".mirl":
         raise MirlError(f"{out}: expected a name ending in .mirl for a ticket")
@@ -55,5 +59,7 @@ def haze_head(
             f"{result.photos} photographs; of those held out {told['hazy']:.1%} of the hazy examples are told, "
             f"{told['false']:.1%} of the others taken for hazy"
         )
-    write_ticket(replace(loaded, haze_head=head, provenance={**loaded.provenance, "haze_head": told}), out)
+    windows = loaded.windows if window is None else windows_of(window)
+    provenance = {**loaded.provenance, "haze_head": told}
+    write_ticket(replace(loaded, haze_head=head, windows=windows, provenance=provenance), out)
     print(f"{out}: haze head of {head.size:,} weights, {text}; {out.stat().st_size:,} bytes")

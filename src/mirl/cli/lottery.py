@@ -105,7 +105,7 @@ def verify(target: tyro.conf.Positional[Path], json: Path | None = None) -> None
 
 
 def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path | None = None) -> None:
-    """Say what is in a ticket: densities, size, tasks, provenance.
+    """Say what is in a ticket: densities, size, windows, haze head, tasks, provenance.
 
     Args:
         ticket: Name of a shipped ticket, a .mirl file, or hf:owner/name[@revision] of the Hugging Face hub.
@@ -133,6 +133,8 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
         table.add_row("work that remains", f"{share}, attention included")
         table.add_row("packed in memory", f"{figures['plan_bytes']:,} bytes")
     table.add_row("size", f"{figures['bytes']:,} bytes; dense float32 {figures['dense_bytes']:,}")
+    table.add_row("windows", _windows(loaded))
+    table.add_row("haze head", _head(loaded))
     table.add_row("tasks", escape(", ".join(figures["tasks"])) or "not stated")
     for key, value in loaded.provenance.items():
         if key == "scores":
@@ -142,7 +144,7 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
             table.add_row("recipe", escape(_recipe(value, loaded.provenance.get("kind"))))
         elif key == "steps":
             table.add_row("updates of this training", escape(f"{value:,}" if isinstance(value, int) else str(value)))
-        elif key != "tasks":
+        elif key not in ("tasks", "haze_head"):
             table.add_row(escape(key), escape(str(value)))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
@@ -157,6 +159,26 @@ def inspect(ticket: tyro.conf.Positional[str], layers: bool = False, json: Path 
                 f"{row['density']:.2%}",
             )
         console.print(rows)
+
+
+def _windows(ticket: "Ticket") -> str:
+    """Return in a line how the ticket cuts large photographs."""
+    windows = ticket.windows
+    if not windows.size:
+        return "none: statistics of the whole photograph"
+    return f"{windows.size} pixels, overlapping by at least {windows.overlap}, each with its own statistics"
+
+
+def _head(ticket: "Ticket") -> str:
+    """Return in a line what the ticket's haze head is, and what its provenance says of its training."""
+    head, told = ticket.haze_head, ticket.provenance.get("haze_head")
+    if head is None:
+        return "none: every photograph is dehazed"
+    trained = ""
+    match told:
+        case {"photos": int(photos), "steps": int(steps), "hazy": float(hazy), "false": float(false)}:
+            trained = f"; {steps:,} updates on {photos:,} photographs, held out {hazy:.1%} told, {false:.1%} false"
+    return f"{head.size:,} weights, haze from a probability of {head.low:g} on, fully from {head.high:g}{trained}"
 
 
 def _recipe(recipe: Any, kind: Any) -> str:

@@ -50,8 +50,8 @@ def restore(
         denoise: How much of the fine change is applied, 0 to 1: noise, rain, traces of coding.
         dehaze: How much of the change of tone and contrast is applied, 0 to 1, where the ticket sees haze.
         tone: auto: tone changes as far as the ticket sees haze; keep: tone stays as it is.
-        window: Side of the windows in pixels that are restored each on its own; 0 takes the statistics of the whole photo;
-            what the ticket says when left out.
+        window: Side of the windows that are restored each on its own, in pixels, a multiple of 8; 0 takes the statistics of
+            the whole photo; what the ticket says when left out.
         threads: Processor threads; the backend's own number when left out.
         tile: With --window 0: tile side in pixels; 0 restores the whole photo at once; chosen from the memory it needs when
             left out.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mirl.engine.haze import amount_of_haze
 from mirl.engine.options import Options, Tone
-from mirl.engine.tiles import OVERLAP, choose_tile, cut_tiles, map_tiles
+from mirl.engine.tiles import OVERLAP, choose_tile, cut_tiles, map_tiles, map_windows
 from mirl.engine.tone import apply_change
 from mirl.errors import MirlError
 from mirl.haze_head import HazeHead
@@ -116,10 +116,11 @@ def restore_pixels(
     haze = haze_share(backend, pixels, options)
     windows = options.windows(backend.windows)
     if windows.size:  # each alone, whatever the memory
-        restored = map_tiles(backend.forward, pixels, (windows.size, windows.size), windows.overlap, on_tile)
+        restored = map_windows(backend.forward, pixels, windows.size, windows.overlap, on_tile)
     else:
         restored = _restore_whole(backend, pixels, options.tile, overlap, on_tile)
-    return apply_change(pixels, restored, options.strength, options.denoise, haze, backend.name)
+    several = windows.size if max(pixels.shape[:2]) > windows.size else 0
+    return apply_change(pixels, restored, options.strength, options.denoise, haze, several, backend.name)
 
 
 def haze_share(backend: Backend, pixels: Pixels, options: Options) -> float:

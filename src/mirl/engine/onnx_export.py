@@ -1,8 +1,10 @@
 """A ticket as one ONNX file for other programs: any batch, height and width, checked before it is written."""
 
+import base64
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,11 +12,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper
 
+from mirl.engine import tone
 from mirl.engine.engine import open_backend
 from mirl.engine.onnx import FATAL_ONLY
 from mirl.engine.onnx_graph import batched_model
 from mirl.errors import MirlError
 from mirl.files import write_bytes
+from mirl.haze_head import head_facts, head_shapes
 from mirl.recipe import to_dict
 from mirl.ticket import Ticket
 
@@ -35,12 +39,43 @@ def export_onnx(ticket: Ticket, path: Path) -> float:
 
 
 def described_model(ticket: Ticket) -> onnx.ModelProto:
-    """Return `batched_model` with the ticket's network, density and provenance as its metadata, each as JSON."""
+    """Return `batched_model` with metadata, each entry JSON: the ticket's network, density, provenance, and `restoring`.
+
+    `restoring` is the recipe for programs that want the pixels of `mirl restore`: see `restoring_recipe`.
+    """
     model = batched_model(ticket)
     model.producer_name, model.producer_version = "mirl", version("mirl")
-    facts = {"network": to_dict(ticket.network), "density": ticket.density, "provenance": ticket.provenance}
+    facts = {
+        "network": to_dict(ticket.network),
+        "density": ticket.density,
+        "provenance": ticket.provenance,
+        "restoring": restoring_recipe(ticket),
+    }
     helper.set_model_props(model, {name: json.dumps(value, sort_keys=True) for name, value in facts.items()})
     return model
+
+
+def restoring_recipe(ticket: Ticket) -> dict[str, Any]:
+    """Return how photographs are restored with the network, as plain JSON: windows, tone, haze head.
+
+    A window of 0 is the whole image. Tone names the constants of `mirl.engine.tone`, which docs/engine.md explains. A haze
+    head comes with its values, float16 in base64, in the order of a ticket's file; without one haze is 1.
+    """
+    head = ticket.haze_head
+    tensors = [] if head is None else [head.tensors[name] for name in head_shapes(head.widths)]
+    values = b"".join(tensor.astype("<f2").tobytes() for tensor in tensors)
+    return {
+        "window": ticket.windows.size,
+        "overlap": ticket.windows.overlap,
+        "tone": {
+            "block": tone.BLOCK,
+            "local": tone.LOCAL,
+            "removed": list(tone.REMOVED),
+            "amount": list(tone.AMOUNT),
+            "correlation": list(tone.CORRELATION),
+        },
+        "haze_head": None if head is None else {**(head_facts(head) or {}), "values": base64.b64encode(values).decode()},
+    }
 
 
 def check_parity(ticket: Ticket, content: bytes) -> float:

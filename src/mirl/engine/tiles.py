@@ -110,6 +110,56 @@ def map_tiles(
     return result
 
 
+def window_weights(size: int, window: int, overlap: int) -> list[tuple[int, NDArray[np.float32]]]:
+    """Return where windows of a line begin, multiples of 8, and their weights for each pixel: they sum to one over any.
+
+    The last window may be up to 7 pixels shorter. Weights are straight between the centres of blocks of 8 pixels: what two
+    windows differ by is then a low frequency of `mirl.engine.tone`, to the last pixel, and leaves no seam.
+    """
+    blocks, wide = -(-size // _STEP), window // _STEP
+    begin = starts(blocks, wide, max(2, -(-overlap // _STEP)))
+    nodes = np.ones((len(begin), min(wide, blocks)))
+    for i, (left, right) in enumerate(pairwise(begin)):
+        shared = left + wide - right
+        ramp = np.sin(np.arange(shared) / (shared - 1) * (np.pi / 2)) ** 2
+        nodes[i, wide - shared :] *= ramp[::-1]
+        nodes[i + 1, :shared] *= ramp
+    total = np.zeros(blocks)
+    for start, each in zip(begin, nodes, strict=True):
+        total[start : start + len(each)] += each
+    result = []
+    for start, each in zip(begin, nodes, strict=True):
+        pixels = np.arange(min(_STEP * len(each), size - _STEP * start))
+        centres = _STEP * np.arange(len(each)) + (_STEP - 1) / 2
+        weights = np.interp(pixels, centres, each / total[start : start + len(each)])
+        result.append((_STEP * start, weights.astype(np.float32)))
+    return result
+
+
+def map_windows(
+    forward: Callable[[Pixels], Pixels],
+    pixels: Pixels,
+    window: int,
+    overlap: int,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Pixels:
+    """Apply `forward` to square windows of `pixels` (h, w, 3), each alone, and blend them to (h, w, 3).
+
+    `window` is a multiple of 8; what they share is at least 16 pixels. A side below the window is taken whole. Otherwise as
+    `map_tiles`.
+    """
+    down, across = (window_weights(size, window, overlap) for size in pixels.shape[:2])
+    result = np.zeros_like(pixels)
+    for row, (top, tall) in enumerate(down):
+        for column, (left, wide) in enumerate(across):
+            place = np.s_[top : top + len(tall), left : left + len(wide)]
+            restored = forward(np.ascontiguousarray(pixels[place]))
+            result[place] += restored * (tall[:, None, None] * wide[None, :, None])
+            if on_tile:
+                on_tile(row * len(across) + column + 1, len(down) * len(across))
+    return result
+
+
 def cut_tiles(pixels: Pixels, tile: tuple[int, int], overlap: int = OVERLAP) -> list[Pixels]:
     """Return the tiles that `map_tiles` would take, as views."""
     return [pixels[place] for place in _places(pixels.shape[0], pixels.shape[1], tile, overlap)[0]]

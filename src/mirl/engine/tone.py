@@ -1,17 +1,25 @@
 """Do no harm to tone: split what a network changes into a fine part, always believed, and haze, believed where there is any.
 
 r = restored - x is split over blocks of 8x8 pixels that start at (0, 0), the last ones partial. m and s are the means of r
-and x in a block, by channel; up() interpolates bilinearly between block centres. Of the fine rest, hr = r - up(m) and
-hx = x - up(s), three means over a block's pixels and channels say what the network did: p of hr hx, q of hx hx, v of hr hr.
+and x in a block, by channel; up() interpolates bilinearly between block centres, up' after four steps of z + (m - K z) from
+z = m, where K, 1/8 6/8 1/8 down and across, is what interpolating does to block means. Of the fine rest, hr = r - up'(m) and
+hx = x - up'(s), three means over a block's pixels and channels say what the network did: p of hr hx, q of hx hx, v of hr hr.
 - p > 0: contrast is raised, as where haze is taken away: b = max(p, 0) / (q + 1e-6).
 - p < 0: fine energy is removed, d = max(-p, 0), as of noise and rain. A change of the mean is believed as far as such a
-  removal brings it along (streaks are brighter than what is behind, noise was clipped at black):
-  c = clip(m, -e, e), e = sqrt(d) max(0.6 min(d / (q + 1e-6) / 0.5, 1), 0.9 T). T, one for the photograph, says how surely
-  all of it is cleared of something: ramp(sum d / sum q, 0.03, 0.07) ramp(-sum p / sqrt(sum q sum v), 0.1, 0.3), where
-  ramp(z, low, high) = clip((z - low) / (high - low), 0, 1), and sums are over all blocks, each counting once.
-Haze is H = up(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped. The
+  removal brings it along (streaks are brighter than what is behind, noise was clipped at black): c = clip(m, -e, e),
+  e = sqrt(d) max(0.6 ramp(d / (q + 1e-6), 0.3, 0.6), T), ramp(z, low, high) = clip((z - low) / (high - low), 0, 1).
+  T, one for the photograph, says how surely all of it is cleared of something, by sums over all blocks, each counting once:
+  T = ramp(sqrt(mean d), 0.016, 0.028) ramp(-sum p / sqrt(sum q sum v), 0.1, 0.3).
+Haze is H = up'(m - c) + up(b) hx, the rest N = r - H, and the result x + strength (denoise N + haze H), clipped. The
 constants are measured: rain and noise keep what they need, photographs without haze keep their tone.
+
+Windows see haze each on its own, so that a sky shows them as patches. So with several windows H is what they say together: a
+guided filter (He et al. 2013) on the blocks, M the mean over blocks at most R = window / 8 away, t = m - c by channel:
+  alpha = (M(t s) - M(t) M(s)) / (M(s s) - M(s)^2 + 0.001), beta = M(t) - alpha M(s),
+  H = up'(M(alpha) s + M(beta)) + up(M(max(p, 0)) / (M(q) + 1e-6)) hx, and N stays as it is.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +30,27 @@ Pixels = NDArray[np.float32]
 Blocks = NDArray[np.float32]  # (rows of blocks, columns of blocks, channels)
 
 BLOCK = 8  # pixels
-LOCAL, REMOVED = 0.6, 0.5  # a block's own word, in full where it removes half of its fine energy
-GLOBAL = 0.9  # the photograph's, in full where both of these are at their ends
-SHARE, CORRELATION = (0.03, 0.07), (0.1, 0.3)
+LOCAL, REMOVED = 0.6, (0.3, 0.6)  # of a block's own word; the share of its fine energy that is removed
+AMOUNT, CORRELATION = (0.016, 0.028), (0.1, 0.3)  # of the photograph's: about 4 and 7 levels
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
+_STEPS = 4  # leave about a hundredth of the step between two windows
+_GUIDED = 1e-3  # of a guide's variance: less is no structure, as in a sky
 _ROWS = 32 * BLOCK  # worked on in bands of rows, to keep temporaries small
 
 
-def apply_change(pixels: Pixels, restored: Pixels, strength: float, denoise: float, haze: float, name: str) -> Pixels:
+def apply_change(
+    pixels: Pixels, restored: Pixels, strength: float, denoise: float, haze: float, window: int, name: str
+) -> Pixels:
     """Return `restored` (h, w, 3), which is overwritten, with so much of its change of `pixels` as is wanted, in [0, 1].
 
-    With denoise and haze 1 that is the network's own output, blended with the input by `strength`. Raises MirlError, naming
-    the backend, for values that are no numbers.
+    `window` is the side of the windows that it was restored in, 0 for one. Then, with denoise and haze 1, the result is the
+    network's own output, blended with the input by `strength`. Raises MirlError, naming the backend, for values that are no
+    numbers.
     """
     for band in _bands(len(pixels)):
         if not np.isfinite(restored[band]).all():
             raise MirlError(f"the {name} backend gave NaN or infinite pixels; check the ticket: mirl inspect")
-    if denoise == haze == 1:
+    if denoise == haze == 1 and not window:
         for band in _bands(len(pixels)):
             rows, source = restored[band], pixels[band]
             np.clip(rows, 0, 1, out=rows)
@@ -48,38 +60,52 @@ def apply_change(pixels: Pixels, restored: Pixels, strength: float, denoise: flo
                 rows += source
                 np.clip(rows, 0, 1, out=rows)  # rounding
         return restored
-    split = Split(pixels, restored)
+    split = Split(pixels, restored, window)
     for band in _bands(len(pixels)):
-        removed, hazy = split.parts(pixels[band], restored[band], band.start)
-        removed *= np.float32(strength * denoise)
-        hazy *= np.float32(strength * haze)
-        removed += hazy
-        removed += pixels[band]
-        np.clip(removed, 0, 1, out=restored[band])
+        change = split.rest(pixels[band], restored[band], band.start)
+        change *= np.float32(strength * denoise)
+        if haze:
+            change += np.float32(strength * haze) * split.haze(pixels[band], band.start)
+        change += pixels[band]
+        np.clip(change, 0, 1, out=restored[band])
     return restored
 
 
 class Split:
     """What a photograph's blocks say of its change, and with it the two parts of the change, a band of rows at a time."""
 
-    def __init__(self, pixels: Pixels, restored: Pixels):
+    def __init__(self, pixels: Pixels, restored: Pixels, window: int = 0):
         bands = _bands(len(pixels))
-        self.mean = np.concatenate([block_means(pixels[band]) for band in bands])
-        self.change = np.concatenate([block_means(restored[band]) for band in bands]) - self.mean
+        mean = np.concatenate([block_means(pixels[band]) for band in bands])
+        change = np.concatenate([block_means(restored[band]) for band in bands]) - mean
+        self.mean, self.change = sharpened(mean), sharpened(change)
         means = [self._products(pixels[band], restored[band], band.start) for band in bands]
         product, energy, power = np.split(np.concatenate(means), 3, axis=2)
-        removed = np.maximum(-product, 0)
-        bound = LOCAL * np.minimum(removed / (energy + _FLAT) / REMOVED, 1)
-        bound = np.maximum(bound, GLOBAL * _cleared(product, energy, power)) * np.sqrt(removed)
-        self.haze = self.change - np.clip(self.change, -bound, bound)
-        self.contrast = np.maximum(product, 0) / (energy + _FLAT)
+        removed, raised = np.maximum(-product, 0), np.maximum(product, 0)
+        trust = np.maximum(LOCAL * _ramp(removed / (energy + _FLAT), REMOVED), _cleared(product, energy, power))
+        bound = trust * np.sqrt(removed)
+        shift, contrast = change - np.clip(change, -bound, bound), raised / (energy + _FLAT)
+        self.own = self.common = (sharpened(shift), contrast)
+        if radius := window // BLOCK:
+            ratio = _around(raised, radius) / (_around(energy, radius) + _FLAT)
+            self.common = (sharpened(_guided(mean, shift, radius)), ratio.astype(np.float32))
 
-    def parts(self, pixels: Pixels, restored: Pixels, top: int) -> tuple[Pixels, Pixels]:
-        """Return N and H, both (rows, w, 3), of a band of rows that begins at `top`, a multiple of the block."""
+    def rest(self, pixels: Pixels, restored: Pixels, top: int) -> Pixels:
+        """Return N (rows, w, 3) of a band of rows that begins at `top`, a multiple of the block."""
+        change = restored - pixels
+        change -= self._part(self.own, pixels, top)
+        return change
+
+    def haze(self, pixels: Pixels, top: int) -> Pixels:
+        """Return H (rows, w, 3) of a band of rows."""
+        return self._part(self.common, pixels, top)
+
+    def _part(self, blocks: tuple[Blocks, Blocks], pixels: Pixels, top: int) -> Pixels:
         height, width = pixels.shape[:2]
-        hazy = enlarge(self.contrast, top, height, width) * (pixels - enlarge(self.mean, top, height, width))
-        hazy += enlarge(self.haze, top, height, width)
-        return restored - pixels - hazy, hazy
+        part = pixels - enlarge(self.mean, top, height, width)
+        part *= enlarge(blocks[1], top, height, width)
+        part += enlarge(blocks[0], top, height, width)
+        return part
 
     def _products(self, pixels: Pixels, restored: Pixels, top: int) -> Blocks:
         """Return block means of hr hx, hx hx and hr hr, over channels too, side by side."""
@@ -91,16 +117,38 @@ class Split:
         return np.concatenate([block_means(values).mean(axis=2, keepdims=True) for values in products], axis=2)
 
 
-def _cleared(product: Blocks, energy: Blocks, power: Blocks) -> float:
+def _cleared(product: Blocks, energy: Blocks, power: Blocks) -> np.float32:
     """Return T: how surely the whole photograph is cleared of something, 0 to 1."""
     p, q, v = (float(values.sum(dtype=np.float64)) for values in (product, energy, power))
-    share = float(np.maximum(-product, 0).sum(dtype=np.float64)) / max(q, 1e-12)
+    amount = np.sqrt(np.maximum(-product, 0).mean(dtype=np.float64))
     correlation = -p / max(q * v, 1e-24) ** 0.5
-    return _ramp(share, *SHARE) * _ramp(correlation, *CORRELATION)
+    return np.float32(_ramp(amount, AMOUNT) * _ramp(correlation, CORRELATION))
 
 
-def _ramp(value: float, low: float, high: float) -> float:
-    return min(max((value - low) / (high - low), 0.0), 1.0)
+def _ramp(value: Any, ends: tuple[float, float]) -> Any:
+    """Return 0 below the lower end, 1 above the upper one, linear between them."""
+    return np.clip((value - ends[0]) / (ends[1] - ends[0]), 0, 1)
+
+
+def _guided(guide: Blocks, values: Blocks, radius: int) -> Blocks:
+    """Return values smoothed by channel as linear functions of the guide, of which the neighbourhoods' means are taken."""
+    s, t = guide.astype(np.float64), values.astype(np.float64)
+    of_s, of_t = _around(s, radius), _around(t, radius)
+    slope = (_around(s * t, radius) - of_s * of_t) / (_around(s * s, radius) - of_s * of_s + _GUIDED)
+    smooth = _around(slope, radius) * s + _around(of_t - slope * of_s, radius)
+    return smooth.astype(np.float32)
+
+
+def _around(values: NDArray[Any], radius: int) -> NDArray[np.float64]:
+    """Return means over the blocks at most `radius` rows and columns away that the photograph has, in float64."""
+    means = values.astype(np.float64)
+    for axis, size in enumerate(values.shape[:2]):
+        places = np.arange(size)
+        first, last = np.maximum(places - radius, 0), np.minimum(places + radius + 1, size)
+        sums = np.cumsum(np.insert(means, 0, 0, axis=axis), axis=axis)
+        count = (last - first).reshape([-1 if each == axis else 1 for each in range(3)])
+        means = (sums.take(last, axis) - sums.take(first, axis)) / count
+    return means
 
 
 def block_means(values: Pixels) -> Blocks:
@@ -109,6 +157,21 @@ def block_means(values: Pixels) -> Blocks:
     sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
     tall, wide = (np.minimum(size - start, BLOCK) for size, start in zip(values.shape, (rows, columns), strict=False))
     return sums / (tall[:, None, None] * wide[None, :, None]).astype(np.float32)
+
+
+def sharpened(means: Blocks) -> Blocks:
+    """Return values to interpolate between, so that the blocks of what `enlarge` makes of them have these means, nearly."""
+    values = means
+    for _ in range(_STEPS):
+        values = values + (means - _kernel(_kernel(values, 0), 1))
+    return values
+
+
+def _kernel(values: Blocks, axis: int) -> Blocks:
+    """Return what interpolating does to block means along an axis."""
+    last = np.arange(values.shape[axis])
+    before, after = (values.take(np.clip(last + step, 0, last[-1]), axis) for step in (-1, 1))
+    return np.float32(0.125) * (before + after) + np.float32(0.75) * values
 
 
 def enlarge(blocks: Blocks, top: int, height: int, width: int) -> Pixels:

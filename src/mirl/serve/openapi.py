@@ -19,6 +19,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
         "type": "integer",
         "minimum": 0,
         "maximum": LARGEST_WINDOW,
+        "multipleOf": 8,
         "description": "Side of the windows that are restored each on its own, at least 32; 0: the statistics of the whole "
         "photo; what the ticket says when left out.",
     },

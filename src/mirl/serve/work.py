@@ -102,7 +102,7 @@ def _window(text: str) -> int:
         window = _whole("window", text, 0, LARGEST_WINDOW)
         windows_of(window)
     except (Refusal, MirlError) as error:
-        raise _wrong("window", f"0 (the whole photo) or a whole number from 32 to {LARGEST_WINDOW}") from error
+        raise _wrong("window", f"0 (the whole photo) or a multiple of 8 from 32 to {LARGEST_WINDOW}") from error
     return window
 
 
