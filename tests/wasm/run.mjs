@@ -47,9 +47,9 @@ const actions = {
     return [small.height, small.width, hazeHead.probability(small), (await open(ticket)).haze(small)];
   },
   // Do what is wanted of a change that is given.
-  tone({ image, restored, height, width, out, options, seen }) {
+  tone({ image, restored, height, width, window, out, options, seen }) {
     const pixels = floats(image), change = floats(restored).map((value, i) => value - pixels[i]);
-    writeFileSync(out, new Uint8Array(tonePixels(pixels, change, height, width, options, seen).buffer));
+    writeFileSync(out, new Uint8Array(tonePixels(pixels, change, height, width, window, options, seen).buffer));
   },
   // The side of tiles that it would take, and the scratch memory of the whole image.
   async large({ ticket, sizes }) {

@@ -21,7 +21,7 @@ const PRUNABLE = 5; // of them, the first ones
 const OWN = 0, SUM = 1, USE = 2; // enum mirl_statistics
 const NAME_BYTES = 64, NETWORK_BYTES = 80, FACTS_BYTES = 48;
 const PAGE = 65536, MOST_BYTES = 2 ** 32 - PAGE;
-const SMALLEST_TILE = 32, LARGEST_TILE = 65536; // as in windows.py
+const SMALLEST_TILE = 32, LARGEST_TILE = 65536, WINDOW_STEP = 8; // as in windows.py
 const SCRATCH_BYTES = 768 * 2 ** 20; // for one tile, where the caller leaves its size to us
 const SIDES = [1024, 512, 256, 128];
 const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
@@ -225,7 +225,7 @@ class Restorer {
     const change = this.mapTiles(pixels, tiling, options.onTile ?? (() => {}));
     checkFinite(change);
     for (let i = 0; i < change.length; i++) change[i] -= pixels[i];
-    return tonePixels(pixels, change, height, width, options, this.haze(thumbnail(pixels, height, width)) ?? 1);
+    return tonePixels(pixels, change, height, width, tiling.window, options, this.haze(thumbnail(pixels, height, width)) ?? 1);
   }
 
   /**
@@ -239,6 +239,7 @@ class Restorer {
     for (const [name, side] of Object.entries({ window: window ?? 0, tile: tile ?? 0 }))
       if (side !== 0 && !(Number.isInteger(side) && side >= SMALLEST_TILE && side <= LARGEST_TILE))
         throw new Error(`${name} must be 0 (the whole image) or ${SMALLEST_TILE} to ${LARGEST_TILE} pixels, found ${side}`);
+    if (window % WINDOW_STEP) throw new Error(`window must be a multiple of ${WINDOW_STEP} pixels, found ${window}`);
     const own = this.ticket.windows, named = window !== undefined && window !== own.size;
     const { size, overlap } = named ? { size: window, overlap: window >> 3 } : own;
     if (size) return { side: size, overlap, whole: false };
@@ -281,17 +282,18 @@ class Restorer {
 
   /** Run all tiles and blend them. Where they share statistics, a first pass sums them. */
   mapTiles(pixels, tiling, onTile) {
-    const { tiles, tileHeight: h, tileWidth: w, sharing } = tiling, images = tiles.length, all = sharing ? 2 * images : images;
+    const { tiles, sharing } = tiling, images = tiles.length, all = sharing ? 2 * images : images;
     const shared = sharing && { statistics: new Float32Array(this.statisticsSize), images };
     const result = new Float32Array(pixels.length);
     let done = 0;
     if (shared)
       for (const tile of tiles) {
-        addSums(shared.statistics, this.sum(tiling.take(pixels, tile, 3), h, w));
+        addSums(shared.statistics, this.sum(tiling.take(pixels, tile, 3), tile.down.length, tile.across.length));
         onTile(++done, all);
       }
     for (const tile of tiles) {
-      tiling.add(result, tile, this.forward(tiling.take(pixels, tile, 3), h, w, shared));
+      const restored = this.forward(tiling.take(pixels, tile, 3), tile.down.length, tile.across.length, shared);
+      tiling.add(result, tile, restored);
       onTile(++done, all);
     }
     return result;

@@ -15,7 +15,7 @@ const MAX_DEPTH = 32; // of lists and objects in the header
 const MAX_BLOCKS = 1024;
 const MAX_PARAMETERS = 2 ** 28;
 const SMALL = 2 ** 24, PER_BYTE = 256; // so many parameters fit any file, and so many more for each byte of it
-const SMALLEST_WINDOW = 32, MAX_WINDOW = 65536;
+const SMALLEST_WINDOW = 32, MAX_WINDOW = 65536, WINDOW_STEP = 8;
 const PIECE = 16384; // bytes inflated at a time: browsers unfold a whole piece before they hand out any of it
 const FIELDS = { network: "object", masked: "list", values: "string", mask_block: "integer", kept_half: "integer",
   kept_full: "integer", provenance: "object" };
@@ -185,9 +185,10 @@ function parseHeader(bytes, version) {
 }
 
 function checkWindows({ window, overlap }) {
-  const fits = window === 0 || (window >= SMALLEST_WINDOW && window <= MAX_WINDOW);
+  const fits = window === 0 || (window >= SMALLEST_WINDOW && window <= MAX_WINDOW && window % WINDOW_STEP === 0);
   if (!fits || overlap < 0 || 2 * overlap > window)
-    throw new Error(`the ticket's window must be 0 or ${SMALLEST_WINDOW} to ${MAX_WINDOW} pixels, its overlap at most half of it`);
+    throw new Error(`the ticket's window must be 0 or a multiple of ${WINDOW_STEP} from ${SMALLEST_WINDOW} to ${MAX_WINDOW} ` +
+      "pixels, its overlap at most half of it");
 }
 
 function checkHead({ widths, low, high }, exact) {

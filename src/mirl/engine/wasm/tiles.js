@@ -7,15 +7,17 @@
  * then, with those sums, to restore.
  */
 
+const BLOCK = 8; // windows begin at multiples of it
 export const OVERLAP = 64; // of tiles for want of memory, as in tiles.py
 const f = Math.fround;
 
 /**
  * @typedef {object} Cut
  * @property {number} side of the square tiles; 0: the whole image is one
- * @property {number} overlap that neighbours share at least, half a tile at most
+ * @property {number} overlap that neighbours share at least
  * @property {boolean} whole whether each tile is to look at the whole image, through statistics that all share
- * @typedef {{top: number, left: number, down: Float32Array, across: Float32Array}} Tile a place and the weights there
+ * @typedef {{top: number, left: number, down: Float32Array, across: Float32Array}} Tile a place, and the weights there, one for
+ *   each row and each column
  */
 
 export class Tiling {
@@ -25,15 +27,16 @@ export class Tiling {
    * @param {Cut} cut
    */
   constructor(height, width, { side, overlap, whole }) {
-    const rows = cut(height, side || height, overlap), columns = cut(width, side || width, overlap);
+    const line = (size) => (whole ? tilesOf(size, side || size, overlap) : windowsOf(size, side, overlap));
+    const rows = line(height), columns = line(width);
     this.height = height;
     this.width = width;
-    this.tileHeight = rows.tile;
-    this.tileWidth = columns.tile;
     /** @type {Tile[]} */
-    this.tiles = rows.starts.flatMap((top, i) =>
-      columns.starts.map((left, k) => ({ top, left, down: rows.windows[i], across: columns.windows[k] })));
+    this.tiles = rows.flatMap(([top, down]) => columns.map(([left, across]) => ({ top, left, down, across })));
+    /** Whether the network is run over all tiles once more before, for their statistics. */
     this.sharing = whole && this.tiles.length > 1;
+    /** The side of windows where there are several, 0 for one. */
+    this.window = !whole && Math.max(height, width) > side ? side : 0;
   }
 
   /**
@@ -44,10 +47,10 @@ export class Tiling {
    * @param {number} channels
    * @returns {T}
    */
-  take(pixels, tile, channels) {
-    const line = channels * this.tileWidth, out = new pixels.constructor(line * this.tileHeight);
-    for (let y = 0; y < this.tileHeight; y++) {
-      const from = channels * ((tile.top + y) * this.width + tile.left);
+  take(pixels, { top, left, down, across }, channels) {
+    const line = channels * across.length, out = new pixels.constructor(line * down.length);
+    for (let y = 0; y < down.length; y++) {
+      const from = channels * ((top + y) * this.width + left);
       out.set(pixels.subarray(from, from + line), line * y);
     }
     return out;
@@ -60,8 +63,8 @@ export class Tiling {
    * @param {Float32Array} restored
    */
   add(result, { top, left, down, across }, restored) {
-    for (let y = 0, from = 0; y < this.tileHeight; y++)
-      for (let x = 0, to = 3 * ((top + y) * this.width + left); x < this.tileWidth; x++) {
+    for (let y = 0, from = 0; y < down.length; y++)
+      for (let x = 0, to = 3 * ((top + y) * this.width + left); x < across.length; x++) {
         const weight = f(down[y] * across[x]);
         for (let c = 0; c < 3; c++, to++) result[to] += f(restored[from++] * weight);
       }
@@ -103,21 +106,49 @@ export function checkFinite(values) {
     if (!Number.isFinite(values[i])) throw new Error("the network gave NaN or infinite pixels; check the ticket");
 }
 
-/** Where tiles begin on a line of `size` pixels, and their weights there: `starts` and `windows` of tiles.py. */
-function cut(size, wanted, most) {
-  const tile = Math.min(wanted, size), overlap = Math.min(most, tile >> 1);
-  const gaps = tile === size ? 0 : Math.ceil((size - tile) / (tile - overlap));
-  const starts = Array.from({ length: gaps + 1 }, (_, i) => Math.floor(((size - tile) * i) / Math.max(gaps, 1)));
+/** Where tiles begin on a line of `size` units, spread evenly, sharing at least `overlap`. */
+function startsOf(size, tile, overlap) {
+  const gaps = tile >= size ? 0 : Math.ceil((size - tile) / (tile - overlap));
+  return Array.from({ length: gaps + 1 }, (_, i) => Math.floor(((size - tile) * i) / Math.max(gaps, 1)));
+}
+
+/** Weights of tiles that begin at `starts`: what two share is faded by `ramp(place, count)`; over all they sum to one. */
+function fade(size, tile, starts, ramp) {
   const raw = starts.map(() => new Float64Array(tile).fill(1)), total = new Float64Array(size);
-  for (let i = 0; i < gaps; i++) {
+  for (let i = 0; i < starts.length - 1; i++) {
     const shared = starts[i] + tile - starts[i + 1];
     for (let k = 0; k < shared; k++) {
-      const ramp = Math.sin(((k + 0.5) / shared) * (Math.PI / 2)) ** 2;
-      raw[i][tile - 1 - k] *= ramp;
-      raw[i + 1][k] *= ramp;
+      const share = Math.sin(ramp(k, shared) * (Math.PI / 2)) ** 2;
+      raw[i][tile - 1 - k] *= share;
+      raw[i + 1][k] *= share;
     }
   }
   starts.forEach((start, i) => raw[i].forEach((weight, k) => (total[start + k] += weight)));
-  const windows = starts.map((start, i) => Float32Array.from(raw[i], (weight, k) => weight / total[start + k]));
-  return { tile, starts, windows };
+  return starts.map((start, i) => raw[i].map((weight, k) => weight / total[start + k]));
+}
+
+/** Begin and weights of the tiles of a line: `starts` and `windows` of tiles.py. */
+function tilesOf(size, wanted, most) {
+  const tile = Math.min(wanted, size), starts = startsOf(size, tile, Math.min(most, tile >> 1));
+  const weights = fade(size, tile, starts, (k, count) => (k + 0.5) / count);
+  return starts.map((start, i) => [start, Float32Array.from(weights[i])]);
+}
+
+/**
+ * Begin and weights of the windows of a line: `window_weights` of tiles.py. They begin at multiples of 8, and weights are
+ * straight between the middles of blocks, as tone is.
+ */
+function windowsOf(size, window, overlap) {
+  const blocks = Math.ceil(size / BLOCK), wide = Math.min(window / BLOCK, blocks);
+  const starts = startsOf(blocks, wide, Math.max(2, Math.ceil(overlap / BLOCK)));
+  const nodes = fade(blocks, wide, starts, (k, count) => k / (count - 1));
+  return starts.map((start, i) => {
+    const length = Math.min(BLOCK * wide, size - BLOCK * start);
+    const weights = Float32Array.from({ length }, (_, pixel) => {
+      const place = Math.min(Math.max((pixel + 0.5) / BLOCK - 0.5, 0), wide - 1), first = Math.floor(place);
+      const next = nodes[i][Math.min(first + 1, wide - 1)];
+      return nodes[i][first] + (next - nodes[i][first]) * (place - first);
+    });
+    return [BLOCK * start, weights];
+  });
 }

@@ -1,6 +1,7 @@
 /** What is changed in a photograph, kept so that strength, denoise, dehaze and tone need no other run of the network. */
 import { checkFinite } from "./tiles.js";
-import { split, tone } from "./tone.js";
+import { split } from "./blocks.js";
+import { tone } from "./tone.js";
 
 const STEPS = 64; // of a level of 255: rounding then moves one pixel in a hundred by one level
 const MOST = 32767; // twice black to white
@@ -8,7 +9,8 @@ const MOST = 32767; // twice black to white
 /**
  * @typedef {object} Change
  * @property {Int16Array} steps (height, width, 3), what is added at full strength, in sixty-fourths of a level
- * @property {import("./tone.js").Parts} parts of which it consists
+ * @property {import("./blocks.js").Parts} parts of which it consists
+ * @property {boolean} several whether it was made in several windows
  * @property {number|null} haze how much haze was seen, 0 to 1; null where that was not judged
  * @property {number} seen as much of the haze in `parts` is to be taken away
  */
@@ -24,7 +26,7 @@ export class Gathering {
    */
   constructor(data, tiling) {
     Object.assign(this, { data, tiling, top: 0 });
-    this.band = new Float32Array(3 * tiling.width * tiling.tileHeight);
+    this.band = new Float32Array(3 * tiling.width * tiling.tiles[0].down.length); // none is higher than the first
     this.steps = new Int16Array((data.length / 4) * 3);
   }
 
@@ -62,9 +64,10 @@ export class Gathering {
  * @param {Int16Array} steps
  * @param {number} height
  * @param {number} width
+ * @param {number} window the side of the windows it was restored in, 0 for one
  */
-export function partsOf(data, steps, height, width) {
-  return split(reader(data, steps, width), height, width);
+export function partsOf(data, steps, height, width, window) {
+  return split(reader(data, steps, width), height, width, window);
 }
 
 /**
@@ -79,7 +82,7 @@ export function changeBetween({ data, height, width }, after, haze) {
   const steps = new Int16Array((data.length / 4) * 3);
   for (let i = 0, o = 0; o < steps.length; i += 4)
     for (let c = 0; c < 3; c++) steps[o++] = STEPS * (after.data[i + c] - data[i + c]);
-  return { steps, parts: partsOf(data, steps, height, width), haze, seen: 1 };
+  return { steps, parts: partsOf(data, steps, height, width, 0), several: false, haze, seen: 1 };
 }
 
 /**
@@ -89,9 +92,9 @@ export function changeBetween({ data, height, width }, after, haze) {
  * @param {import("./tone.js").ToneOptions} options
  * @returns {ImageData}
  */
-export function render({ data, height, width }, { steps, parts, seen }, options) {
+export function render({ data, height, width }, { steps, parts, several, seen }, options) {
   const out = new ImageData(new Uint8ClampedArray(data), width, height), to = out.data;
-  tone(reader(data, steps, width), height, width, () => parts, options, seen, (y, row) => {
+  tone(reader(data, steps, width), height, width, () => parts, several, options, seen, (y, row) => {
     for (let x = 0, i = 4 * width * y; x < row.length; i += 4) // the array rounds and clips
       for (let c = 0; c < 3; c++) to[i + c] = 255 * row[x++];
   });

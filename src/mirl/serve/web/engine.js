@@ -89,9 +89,10 @@ export class BrowserEngine {
       const hands = await this.open(ticketUrl, Math.min(this.most ?? workerCount(bytes), tiling.tiles.length));
       signal?.throwIfAborted();
       const steps = await runTiles(hands, image.data, tiling, this.statisticsSize, onProgress);
-      const change = await first.ask("parts", { data: image.data, steps, height, width }, [steps.buffer]);
+      const { window } = tiling;
+      const change = await first.ask("parts", { data: image.data, steps, height, width, window }, [steps.buffer]);
       signal?.throwIfAborted();
-      return { ...change, haze, seen: haze ?? 1 };
+      return { ...change, several: window > 0, haze, seen: haze ?? 1 };
     } finally {
       this.busy--;
       signal?.removeEventListener("abort", stop);
@@ -147,10 +148,10 @@ async function fetchBytes(url) {
 
 /** As Restorer.mapTiles of mirl.js, but over several workers, whose number changes no bit; returns the steps of a change. */
 async function runTiles(hands, data, tiling, statisticsSize, onProgress) {
-  const { tiles, tileHeight: height, tileWidth: width, sharing } = tiling, images = tiles.length;
+  const { tiles, sharing } = tiling, images = tiles.length;
   let done = 0;
   const each = (action, shared, use) => spread(hands, tiles, async (hand, tile) => {
-    const part = tiling.take(data, tile, 4);
+    const part = tiling.take(data, tile, 4), height = tile.down.length, width = tile.across.length;
     const answer = await hand.ask(action, { data: part, height, width, shared }, [part.buffer]);
     onProgress(++done / (sharing ? 2 * images : images));
     return answer;

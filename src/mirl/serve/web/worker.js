@@ -17,7 +17,7 @@ const actions = {
     return { cut, bytes: restorer.scratchBytes(side(height), side(width)) };
   },
   haze: ({ small }) => restorer.haze(small),
-  parts: ({ data, steps, height, width }) => ({ steps, parts: partsOf(data, steps, height, width) }),
+  parts: ({ data, steps, height, width, window }) => ({ steps, parts: partsOf(data, steps, height, width, window) }),
   sum: ({ data, height, width }) => restorer.sum(toFloats(data), height, width),
   forward: ({ data, height, width, shared }) => restorer.forward(toFloats(data), height, width, shared),
 };
