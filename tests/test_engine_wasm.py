@@ -121,11 +121,13 @@ def test_restores_floats_as_python(tmp_path, keep, wasm):
 @pytest.mark.parametrize("taken", [-0.4, 0.0, 0.05, 0.22, 0.5, 1.0])
 def test_does_as_much_of_a_change_as_python(tmp_path, taken):
     rng, jobs, expected = np.random.default_rng(7), [], []
-    cases: list[tuple[int, int, dict[str, Any], float]] = [
-        (67, 93, {}, 1), (67, 93, {}, 0.3), (67, 93, {"strength": 0.5}, 1), (40, 8, {"tone": "keep"}, 1), (3, 5, {}, 0.5),
-        (129, 17, {"denoise": 0.2, "dehaze": 0.8, "strength": 0.9}, 0.7), (16, 16, {"denoise": 0}, 1),
+    cases: list[tuple[int, int, dict[str, Any], float, int]] = [
+        (67, 93, {}, 1, 0), (67, 93, {}, 0.3, 0), (67, 93, {"strength": 0.5}, 1, 0), (40, 8, {"tone": "keep"}, 1, 0),
+        (3, 5, {}, 0.5, 0), (129, 17, {"denoise": 0.2, "dehaze": 0.8, "strength": 0.9}, 0.7, 0),
+        (16, 16, {"denoise": 0}, 1, 0), (67, 93, {}, 1, 32), (129, 17, {"strength": 0.5}, 0.4, 64), (40, 8, {"tone": "keep"}, 1, 32),
+        (99, 101, {"denoise": 0, "strength": 0.9}, 1, 40), (99, 101, {"dehaze": 0.5, "denoise": 0.2}, 0.8, 40),
     ]  # fmt: skip
-    for height, width, options, seen in cases:
+    for height, width, options, seen, window in cases:
         at, ground = tmp_path / f"{len(jobs)}", photograph(height, width, len(jobs))
         noise = rng.normal(0, 0.1, ground.shape).astype(np.float32)
         pixels = np.clip(ground + noise, 0, 1)
@@ -133,10 +135,11 @@ def test_does_as_much_of_a_change_as_python(tmp_path, taken):
         pixels.tofile(at.with_suffix(".in"))
         restored.tofile(at.with_suffix(".net"))
         jobs.append({"action": "tone", "image": at.with_suffix(".in"), "restored": at.with_suffix(".net"), "seen": seen,
+                     "window": window,
                      "out": at.with_suffix(".out"), "options": options, "height": height, "width": width})  # fmt: skip
         chosen = Options(**options)
         share = 0.0 if chosen.tone == "keep" else chosen.dehaze * seen
-        expected.append(apply_change(pixels, restored, chosen.strength, chosen.denoise, share, "numpy"))
+        expected.append(apply_change(pixels, restored, chosen.strength, chosen.denoise, share, window, "numpy"))
     for job, answer, wanted in zip(jobs, run(jobs, tmp_path), expected, strict=True):
         assert "error" not in answer
         assert np.abs(np.fromfile(job["out"], np.float32).reshape(wanted.shape) - wanted).max() < 1e-5
@@ -171,6 +174,7 @@ def test_restores_pictures_as_python_and_keeps_alpha(tmp_path):
         ({"options": {"dehaze": 2}}, "dehaze"),
         ({"options": {"tone": "loud"}}, "tone must be auto or keep"),
         ({"options": {"window": 31}}, "window"),
+        ({"options": {"window": 36}}, "multiple of 8"),
         ({"options": {"window": 65537}}, "window"),
         ({"options": {"tile": 31}}, "tile"),
         ({"options": {"tile": 40.5}}, "tile"),

@@ -41,7 +41,7 @@ export function split(read, height, width, window) {
     }
   }
   const sharp = (values) => sharpened(values, rows, columns);
-  const sharpMean = sharp(mean), upMean = new Enlarged(sharpMean, height, width), upChange = new Enlarged(sharp(change), height, width);
+  const sharpMean = sharp(mean), [upMean, upChange] = [sharpMean, sharp(change)].map((each) => new Enlarged(each, height, width));
   const [product, energy, power] = [0, 1, 2].map(() => new Float64Array(rows * columns)), of = new Float32Array(3 * width);
   for (let row = 0; row < rows; row++) {
     const sums = [product, energy, power].map((all) => all.subarray(columns * row, columns * (row + 1)));
