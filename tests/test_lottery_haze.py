@@ -12,8 +12,9 @@ from mirl.engine.haze import SIDE, amount_of_haze, probability, thumbnail
 from mirl.engine.haze import features as seen
 from mirl.image import read_pixels
 from mirl.lottery.haze_answer import HazeTraining, HeadNetwork, features, train_haze_head, with_dark
-from mirl.lottery.haze_examples import SCENE, SCENES, SHAPES, TONE, TONES, TONES_IN_HAZE, Maker, Source, _levels
+from mirl.lottery.haze_examples import SHAPES, UNTREATED, Maker, Source, _levels
 from mirl.lottery.haze_graphics import draw_graphic
+from mirl.lottery.haze_scenes import SCENE, SCENES, TONE, TONES, TONES_IN_HAZE, lit
 from mirl.ticket import read_ticket, write_ticket
 
 SHORT = HazeTraining(examples=900, steps=220, batch=32)
@@ -29,7 +30,7 @@ def test_torch_and_numpy_give_one_answer(shape):
     small = np.random.default_rng(3).integers(0, 256, (*shape, 3), dtype=np.uint8)
     pixels = small.astype(np.float32) / 255
     network = HeadNetwork((8, 16, 12), torch.Generator().manual_seed(1))
-    network.tensors["output_weight"].data += torch.linspace(-1, 1, 12)
+    network.get_parameter("output.weight").data += torch.linspace(-1, 1, 12)
     network.halve()
     assert np.allclose(features(with_dark(small)[None])[0].numpy(), seen(pixels), atol=1e-6)
     assert network.probabilities([small])[0] == pytest.approx(probability(pixels, network.head(0.5, 0.9)), abs=1e-4)
@@ -81,11 +82,11 @@ def test_a_seed_gives_the_same_head():
     assert not np.array_equal(one.head.tensors["conv1.weight"], other.head.tensors["conv1.weight"])
 
 
-@pytest.mark.parametrize("kind", [*SCENE, *TONE])
+@pytest.mark.parametrize("kind", [*SCENE, *TONE, "lit"])
 def test_scenes_and_tones_keep_shape_and_range(kind):
     rng = np.random.default_rng(5)
     pixels = rng.random((41, 60, 3), dtype=np.float32)
-    change = {**SCENE, **TONE}[kind]
+    change = {**SCENE, **TONE, "lit": lit}[kind]
     changed = change(pixels, rng)
     assert changed.shape == pixels.shape
     assert -0.5 < changed.min() <= changed.max() < 1.5
@@ -115,7 +116,7 @@ def test_examples_have_the_shape_asked_for_and_haze_veils_them(shape, maker):
     dark = Source((rng.random((150, 200, 3)) * 60).astype(np.uint8), None)
     made = {hazy: [maker.example(dark, shape, hazy, np.random.default_rng(i)) for i in range(12)] for hazy in (False, True)}
     assert all(example.small.shape == (*shape, 3) and max(shape) == SIDE for many in made.values() for example in many)
-    plain = {hazy: [e.small.min() for e in many if e.kind == "photo, as it is"] for hazy, many in made.items()}
+    plain = {hazy: [e.small.min() for e in many if e.kind == UNTREATED] for hazy, many in made.items()}
     assert np.median(plain[True]) > np.median(plain[False]) + 20
 
 

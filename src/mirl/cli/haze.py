@@ -14,7 +14,7 @@ def haze_head(
     data: Path | None = None,
     like: str | None = None,
     examples: int = 12_000,
-    steps: int = 3_000,
+    steps: int = 5_000,
     window: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
@@ -64,8 +64,8 @@ def haze_head(
             result = train_haze_head(data, training, lambda what, done, total: progress(done, total, what), skip_bad)
         head, told = result.head, result.told()
         text = (
-            f"{result.photos} photographs; of those held out {told['hazy']:.1%} of the hazy examples are told, "
-            f"{told['false_untreated']:.1%} of the untreated ones taken for hazy"
+            f"{result.photos} photographs; of those held out {told['hazy']:.1%} are told when in haze, "
+            f"{told['false']:.1%} taken for hazy as they are"
         )
     windows = loaded.windows if window is None else windows_of(window)
     prunable = [p.name for p in parameters(loaded.network) if p.prunable]
