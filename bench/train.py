@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mirl.data.patches import load_training_data
 from mirl.engine.memory import keep_large_blocks
+from mirl.lottery.setting import usable_precision
 from mirl.network.promptir import SCALE, PromptIR, initialise
 from mirl.recipe import named_recipe
 
@@ -139,25 +140,26 @@ def main() -> None:
                 seconds[key].append(time.perf_counter() - middle)
                 seconds["data stream", "fp32"].append(middle - start)
     median = {key: statistics.median(times) for key, times in seconds.items()}
+    patches = options.batch * (options.patch / 64) ** 2  # of 64x64 pixels, or as much area
+    own = {"32-true": "fp32", "bf16-mixed": "bf16"}[usable_precision(recipe.train.precision, options.device)]
     rows = [
         {
-            "formulation": name, "precision": precision, "patches_per_second": options.batch / median[name, precision],
+            "formulation": name, "precision": precision, "patches_per_second": patches / median[name, precision],
             "median_ms": 1e3 * median[name, precision], "min_ms": 1e3 * min(seconds[name, precision]),
             "max_ms": 1e3 * max(seconds[name, precision]),
         }
         for name, precision in median
     ]  # fmt: skip
     result = {
-        "command": f"python bench/train.py --recipe {options.recipe} --batch {options.batch} --rounds {options.rounds} "
-        f"--device {options.device}",
+        "command": f"python bench/train.py --recipe {options.recipe} --batch {options.batch} --patch {options.patch} "
+        f"--rounds {options.rounds} --device {options.device}",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads" if not cuda else torch.cuda.get_device_name(),
         "torch": torch.__version__, "batch": options.batch, "patch": options.patch, "rounds": options.rounds,
         "largest_difference_fp32": largest_difference, "rows": rows,
         "speedup_fp32": median["plain", "fp32"] / median["ours", "fp32"],
         "speedup_bf16": median["plain", "bf16"] / median["ours", "bf16"],
         "speedup_bf16_over_plain_fp32": median["plain", "fp32"] / median["ours", "bf16"],
-        "data_over_training": median["ours", recipe.train.precision[:4].replace("32-t", "fp32")]
-        / median["data stream", "fp32"],
+        "data_over_training": median["ours", own] / median["data stream", "fp32"],
     }  # fmt: skip
     for row in rows:
         print(f"{row['formulation']:12} {row['precision']}  {row['patches_per_second']:9.1f} patches/s  "

@@ -15,7 +15,8 @@ class Job:
 
     `command` begins with `mirl` or with `python`; in it {run} is the job's run folder, {runs} the folder of all runs, {data}
     the training data. `patches` is what it takes in all, in patches of 64x64 pixels. It waits until the job `after` has
-    finished. A control trains beside a run of another job: `run` names that run, `control` its folder in there.
+    finished. A control trains beside a run of another job: `run` names that run, `control` its folder in there. A command
+    that starts two `processes` (`--devices 2` shares each batch among them) takes both places of the queue.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Job:
     after: str = ""
     run: str = ""
     control: str = ""
+    processes: int = 1
 
     def folder(self, runs: Path) -> Path:
         """Where the run folder lies."""
@@ -40,14 +42,17 @@ class Job:
 
 JOBS = (
     Job(
-        "try-small",
-        "mirl search --recipe small --steps 1200 --data {data} --skip-bad --device cpu --out {run}",
-        patches=14_400,
+        "ship",
+        "mirl search --recipe small --data {data} --skip-bad --device cpu --devices 2 --out {run}",
+        patches=5_000_000,
+        processes=2,
     ),
     Job(
-        "try-small-seed1",
-        "mirl search --recipe small --steps 1200 --seed 1 --data {data} --skip-bad --device cpu --out {run}",
-        patches=14_400,
+        "paper-way",
+        "mirl search --recipe small --reset full --fraction 0.55 --dense-from {runs}/ship --data {data} --skip-bad "
+        "--device cpu --out {run}",
+        patches=7_500_000,
+        after="ship",
     ),
 )
 

@@ -83,7 +83,9 @@ def account(lines: Iterable[Line], job: str) -> Account | None:
     if not own:
         return None
     starts = {line["stint"]: line for line in own if line["event"] == "start"}
-    used = {line["stint"]: float(line["core_seconds"]) for line in own}  # a later line of a stint holds more
+    used: dict[str, float] = {}
+    for line in own:
+        used[line["stint"]] = max(used.get(line["stint"], 0.0), float(line["core_seconds"]))
     by_kind: dict[str, float] = {}
     for stint, seconds in used.items():
         kind = starts.get(stint, own[-1]).get("instructions", "unknown")

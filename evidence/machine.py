@@ -29,12 +29,19 @@ def this_machine(cpuinfo: Path = CPUINFO) -> Machine:
 
 
 def core_seconds(pid: int) -> float:
-    """Return the processor time that a process and its ended children have used; 0 when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return sum(int(value) for value in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time that the session of a process and its ended children have used; 0 when it is gone.
+
+    A training of two processes is one session: the first one starts the other.
+    """
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended since it was listed
+        if int(fields[3]) == pid:
+            ticks += sum(int(value) for value in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def is_held(pid: int) -> bool:

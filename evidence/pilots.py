@@ -1,7 +1,8 @@
 """Short trainings by which the recipe was chosen: `python evidence/pilots.py NAME --data DIR --tests DIR --out RUN`.
 
 Each is a row of PILOTS; the same command goes on where it was stopped. Scores are of the development scenes and of what
-validation holds out, never of a test set; `--table` puts all that have ended under RUNS/.. into results/pilots_people.json.
+validation holds out, never of a test set. `python evidence/pilots.py table --out RUNS --json results/pilots_people.json`
+puts all that have ended below a folder into one file.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from mirl.engine.tiles import map_tiles
 from mirl.errors import MirlError
 from mirl.evaluate.metrics import psnr
 from mirl.evaluate.people.development import development_crops
+from mirl.files import write_json
 from mirl.image import cut_centre, quantise, read_pixels
 from mirl.lottery.prune import Masks
 from mirl.lottery.run import Arrays, TrainingFolder
@@ -86,14 +88,17 @@ def dense(name: str, train: TrainConfig = TRAIN, **network: object) -> Recipe:
 
 
 LATE = replace(TUNE, patch=128, batch=4)
+BF16 = replace(TRAIN, precision="bf16-mixed")
 PILOTS = {
-    "tune-64": Pilot("patches of 64", tuned("tune-64", replace(TUNE, steps=1200)), "small"),
-    "tune-128": Pilot("patches of 128", tuned("tune-128", replace(LATE, steps=600)), "small"),
-    "tune-l1": Pilot("L1 and block means", tuned("tune-l1", replace(LATE, steps=600, loss="l1")), "small"),
-    "dense-16": Pilot("1.6 million parameters", dense("dense-16")),
-    "dense-16-deep": Pilot("3.1 million, the rest at 1/8", dense("dense-16-deep", blocks=(1, 1, 2, 12))),
-    "dense-24": Pilot("3.5 million parameters", dense("dense-24", width=24)),
-    "early": Pilot("today's masks, trained on", tuned("early", replace(LATE, steps=3000), hazy(1.5)), "small"),
+    "dense-16": Pilot("1.6 million parameters, float32", dense("dense-16")),
+    "dense-16-bf16": Pilot("the same in bfloat16", dense("dense-16-bf16", BF16)),
+    "dense-16-deep": Pilot("2.9 million, more at 1/8", dense("dense-16-deep", BF16, blocks=(1, 1, 2, 12))),
+    "dense-24": Pilot("3.3 million, wider", dense("dense-24", BF16, width=24)),
+    "early": Pilot(
+        "today's masks, trained on",
+        tuned("early", replace(LATE, steps=3000, precision="bf16-mixed"), hazy(1.5)),
+        "small",
+    ),
 }
 
 
@@ -180,15 +185,32 @@ def score(ticket: Path | str, data: Path, tests: Path) -> dict[str, dict[str, fl
     return rows
 
 
+def table(runs: Path, json_file: Path) -> None:
+    """Gather the scores below `runs` into one file, and print them: a column for each pilot, a row for each kind."""
+    found = [json.loads(file.read_text()) for file in sorted(runs.glob("*/scores.json"))]
+    if not found:
+        raise MirlError(f"{runs} holds no scores; expected folders of pilots that have ended")
+    cpu = next(line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    command = "python evidence/pilots.py table --out RUNS --json results/pilots_people.json"
+    write_json(json_file, {"command": command, "processor": cpu, "window": WINDOW, "overlap": OVERLAP, "rows": found})
+    names = [row.get("pilot") or row["ticket"] for row in found]
+    print(f"{'':16}{'input':>8}" + "".join(f"{name:>15}" for name in names))
+    for kind, first in found[0]["scores"].items():
+        print(f"{kind:16}{first['input']:8.2f}" + "".join(f"{row['scores'][kind]['psnr']:15.2f}" for row in found))
+
+
 def main() -> None:
-    """Train and score one pilot, or score a ticket."""
+    """Train and score one pilot, or score a ticket, or gather the scores."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", help="a row of PILOTS, or the name or file of a ticket to score")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tests", type=Path, required=True)
+    parser.add_argument("name", help="a row of PILOTS, the name or file of a ticket to score, or table")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/train"))
+    parser.add_argument("--tests", type=Path, default=Path("../shared/data/test"))
+    parser.add_argument("--json", type=Path, default=Path("results/pilots_people.json"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--time-limit", type=float)
     options = parser.parse_args()
+    if options.name == "table":
+        return table(options.out, options.json)
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.name not in PILOTS:

@@ -57,6 +57,7 @@ class Stint:
     began: float
     attempt: int
     beat: float
+    used: float = 0.0
 
 
 class Supervisor:
@@ -85,7 +86,7 @@ class Supervisor:
                 waiting = self._next()
                 if not self.running and not waiting and not self._retrying():
                     break
-                if waiting and len(self.running) < self.slots and not self.held:
+                if waiting and not self.held:
                     self._start(waiting)
                     continue
                 self._beat()
@@ -115,7 +116,8 @@ class Supervisor:
 
     def _next(self) -> Job | None:
         """The first job of the table that can start now."""
-        if len(self.running) >= self.slots:
+        free = self.slots - sum(stint.job.processes for stint in self.running)
+        if free <= 0:
             return None
         done, running = self._done(), {stint.job.name for stint in self.running}
         busy = {stint.job.folder(self.places.runs) for stint in self.running}  # one process holds a run folder
@@ -124,6 +126,8 @@ class Supervisor:
                 continue
             if (job.after and job.after not in done) or job.folder(self.places.runs) in busy:
                 continue
+            if job.processes > free:
+                return None  # the next in turn waits for its places
             if time.monotonic() >= self.not_before.get(job.name, 0.0):
                 return job
         return None
@@ -157,8 +161,9 @@ class Supervisor:
             where: dict[str, Any] = {"updates": at.updates, "patches": at.patches}
         except MirlError as error:  # a damaged run folder is the job's own failure, not the queue's
             where = {"updates": 0, "patches": 0.0, "unreadable": str(error)}
-        seconds = core_seconds(stint.process.pid) if used is None else used
-        self._log(event, job=stint.job.name, stint=stint.name, **where, core_seconds=round(seconds, 1),
+        # At its end a process knows the time of those alone that it has waited for: what was seen before counts too.
+        stint.used = max(stint.used, core_seconds(stint.process.pid) if used is None else used)
+        self._log(event, job=stint.job.name, stint=stint.name, **where, core_seconds=round(stint.used, 1),
                   wall_seconds=round(time.monotonic() - stint.began, 1), **values)  # fmt: skip
 
     def _beat(self) -> None:

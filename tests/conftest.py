@@ -3,6 +3,7 @@
 import atexit
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mirl.data import banks, rain_bank
 from mirl.layers import parameters
 from mirl.network.promptir import PromptIR, initialise
 from mirl.recipe import NetworkConfig, PruneConfig, Recipe, TaskShare, TrainConfig
@@ -57,6 +59,16 @@ def make_ticket(network: NetworkConfig = MINI, keep: float = 0.2, seed: int = 0)
             weights[p.name] += rng.normal(0, 0.1, p.shape).astype(np.float32)
     ticket = Ticket(network, weights, masks, {"tasks": ["derain"]})
     return replace(ticket, provenance={"tasks": ["derain"], "density": ticket.density})
+
+
+@pytest.fixture(scope="module")
+def small_banks() -> Iterator[None]:
+    """Training draws hundreds of graphics and layers of rain before it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(banks, "GRAPHICS", 12)
+        patch.setattr(rain_bank, "PHOTO_LAYERS", 8)
+        patch.setattr(rain_bank, "RAIN_LAYERS", 8)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -522,7 +522,7 @@ def test_the_suite_people_is_measured_beside_the_papers_or_alone(
     assert both["rows"][:1] == found("--tasks", "derain")["rows"]
     assert (both["protocol"], both["suite"], both["as_written"]) == ("standard", "all", True)
     base = ["evaluate", "--ticket", ticket, "--data", root]
-    assert "are for --suite people" in fails(capsys, *base, "--as-written")
+    assert "--pictures are for --suite people" in fails(capsys, *base, "--as-written")
     assert "is for the suite paper" in fails(capsys, *base, "--suite", "people", "--protocol", "paper")
     assert "--csv holds the images of one suite" in fails(capsys, *base, "--suite", "all", "--csv", tmp_path / "x.csv")
     assert "unknown group 'derain'" in fails(capsys, *base, "--suite", "people", "--tasks", "derain")

@@ -10,10 +10,11 @@ from mirl.data.stream import PatchStream
 from mirl.recipe import TaskShare
 
 PATCH = 32
+pytestmark = pytest.mark.usefixtures("small_banks")
 
 
 @pytest.fixture(scope="module")
-def stream() -> PatchStream:
+def stream(small_banks: None) -> PatchStream:
     return load_training_data(None, [TaskShare(name) for name in CHAINS], PATCH, seed=0)
 
 
@@ -98,3 +99,11 @@ def test_banks_hold_what_their_names_say(stream: PatchStream) -> None:
     assert len(shrunk) == len(photos)
     ratio = shrunk.heights / photos.heights
     assert np.all((ratio > 0.49) & (ratio < 0.71))
+
+
+def test_no_sample_depends_on_the_batch_around_it(stream: PatchStream) -> None:
+    """Phases of coding grids and of the last cut are each sample's own."""
+    whole = stream.batch(1, 48)
+    parts = [stream.batch(1, 8, rank, 6) for rank in range(6)]
+    assert torch.equal(whole.degraded, torch.cat([part.degraded for part in parts]))
+    assert torch.equal(whole.clean, torch.cat([part.clean for part in parts]))

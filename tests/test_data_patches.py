@@ -10,6 +10,7 @@ from PIL import Image
 
 from mirl.data import fields, overlap, split, stream
 from mirl.data.bundled import held_out_photos, training_photos
+from mirl.data.chain import ChainSource
 from mirl.data.draws import Draws, evenly
 from mirl.data.patches import PatchStream, load_training_data, validation_examples
 from mirl.data.store import ImageStore
@@ -22,6 +23,7 @@ from mirl.recipe import THREE_TASKS, TaskShare
 
 ALL = tuple(TaskShare(name) for name in TASKS)
 PATCH = 32
+pytestmark = pytest.mark.usefixtures("small_banks")
 
 
 def cut(source: Path, target: Path, box: tuple[int, int, int, int]) -> Path:
@@ -62,12 +64,12 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real(folder) -> PatchStream:
+def real(folder, small_banks) -> PatchStream:
     return load_training_data(folder, ALL, PATCH, seed=3, clean_share=0.1)
 
 
 @pytest.fixture(scope="module")
-def bundled() -> PatchStream:
+def bundled(small_banks) -> PatchStream:
     return load_training_data(None, THREE_TASKS, PATCH, seed=0)
 
 
@@ -298,7 +300,9 @@ def test_a_mapped_stream_gives_the_batches_of_one_in_memory(folder, real):
 
 
 def stored(stream: PatchStream) -> list[np.ndarray]:
-    stores = {id(s.store): s.store for pair in stream.sources for s in pair if s is not None}
+    sources = [source for pair in stream.sources for source in pair if source is not None]
+    every = [one for s in sources for one in (s.stores.values() if isinstance(s, ChainSource) else [s.store])]
+    stores = {id(store): store for store in every}
     return [store.image(index) for store in stores.values() for index in range(len(store))]
 
 
@@ -363,7 +367,7 @@ def test_clean_sides_of_pairs_serve_where_there_are_no_photos(tmp_path, folder):
             (tmp_path / "derain/S" / side / path.name).write_bytes(path.read_bytes())
     loaded = load_training_data(tmp_path, ALL, PATCH, seed=0)
     assert (loaded.photos, loaded.real_pairs) == (4, {"derain": 4})
-    assert len(set(loaded.batch(0, 24).task.tolist())) == 6
+    assert len(set(loaded.batch(0, 3 * len(ALL)).task.tolist())) == len(ALL)
 
 
 def test_nothing_left_to_train_with_is_an_error(tmp_path):

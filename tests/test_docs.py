@@ -36,6 +36,7 @@ STAND_INS = {
     "--recipe small": QUICK,
     "--recipe paper-published --data": f"{QUICK} --tasks derain --prunable name --reset partial --epochs 1 --data",
     "--recipe paper-published --dry-run": "--recipe paper-published --dry-run --batch 1 --patch 8",
+    "-o own.mirl --data DIR": "-o own.mirl --data DIR --examples 24 --steps 2",
     "--size 512": "--size 32 --runs 1 --against torch",
 }
 LEFT_OUT = {
@@ -97,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "src").symlink_to(ROOT / "src")
     (root / "DIR").symlink_to(mini_data())
     for seed, name in enumerate(("holiday/a.jpg", "archive/2024/b.png", "photo.jpg", "hazy.png", "hazy.jpg",
-                                 "TESTS/denoise/CLEAN/c.png")):  # fmt: skip
+                                 "TESTS/denoise/CLEAN/c.png", "TESTS/denoise/Kodak24/kodim01.png")):  # fmt: skip
         photo(root / name, 100 + seed)
     for task in ("derain", "dehaze"):
         assert main(["data", "synth", str(root / "TESTS/denoise/CLEAN"), "-o", str(root / "TESTS"), "--task", task]) == 0
@@ -136,7 +137,7 @@ MADE = {
     "engine.md": ("speed.json",),
     "howto.md": ("runs/vignette/recipe.json", "own.html",
                  "runs/own/controls/dense-total/control.json", "runs/published/ticket.mirl", "scores.json",
-                 "images.csv", "promptir.mirl", "small.onnx", "small.safetensors", "restored/manifest.jsonl"),
+                 "images.csv", "promptir.mirl", "clear.mirl", "small.onnx", "small.safetensors", "restored/manifest.jsonl"),
     "index.md": ("restored/photo.jpg",),
     "page.md": ("site/index.html",),
     "tutorial.md": ("first.html", "runs/first/controls/reinit/control.json", "restored/lomiri_aitzgorri.jpg"),

@@ -282,8 +282,8 @@ def test_progress_counts_every_image(data):
 
 
 def test_unknown_task_protocol_and_empty_task_list_are_refused(data):
-    with pytest.raises(MirlError, match=r"unknown task .rain.*derain"):
-        evaluate(identity, data, tasks=["rain"])
+    with pytest.raises(MirlError, match=r"unknown task .drizzle.*derain"):
+        evaluate(identity, data, tasks=["drizzle"])
     with pytest.raises(MirlError, match="unknown protocol 'psnr'; expected one of paper, standard"):
         evaluate(identity, data, "psnr")
     with pytest.raises(MirlError, match="no task to evaluate"):

@@ -34,7 +34,7 @@ import ticket_times
 
 @pytest.fixture
 def places(mini_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> evidence.Places:
-    monkeypatch.setattr(evidence, "small", lambda: replace(mini_recipe, rewind_step=1))
+    monkeypatch.setattr(evidence, "PUBLISHED", replace(mini_recipe, rewind_step=1))
     pilot = replace(mini_recipe, train=TrainConfig(steps=2, batch=2, patch=16), prune=replace(mini_recipe.prune, keep=1.0))
     thin = replace(pilot, prune=PruneConfig(keep=0.5, fraction=0.9, score="lamp", rate_exponent=0.5))
     late = replace(thin, rewind_step=1)

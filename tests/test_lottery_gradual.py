@@ -12,6 +12,7 @@ import torch
 from mirl.lottery.loss import losses
 from mirl.lottery.run import RunFolder, hash_state, load_arrays, load_masks, save_arrays
 from mirl.lottery.search import search
+from mirl.lottery.setting import usable_precision
 from mirl.lottery.state import arrays_of, rewind
 from mirl.lottery.verify import verify
 from mirl.network.promptir import PromptIR
@@ -79,3 +80,10 @@ def test_the_logarithm_counts_decibels_and_blocks_count_tone() -> None:
 
 def test_a_recipe_without_the_new_fields_is_the_old_one() -> None:
     assert Recipe("r", RECIPE.network, TrainConfig(steps=1), tasks=RECIPE.tasks).train.loss == "l1"
+
+
+def test_the_precision_auto_is_bfloat16_only_where_the_machine_has_hardware_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, expected in (("fpu avx512_bf16 amx_bf16 amx_tile", "bf16-mixed"), ("fpu avx512_bf16", "32-true")):
+        monkeypatch.setattr(Path, "read_text", lambda self, errors=None, flags=flags: f"flags : {flags}")
+        assert usable_precision("auto", "cpu") == expected
+    assert usable_precision("32-true", "cpu") == "32-true"

@@ -301,6 +301,20 @@ def test_wrong_requests_are_refused(tests):
         measure_people({"same": identity}, tests, [])
 
 
+def test_pictures_show_input_output_and_truth_side_by_side(tests, tmp_path):
+    measure_people({"some/dark.mirl": darker}, tests, ["grey", "wild"], limit=1, pictures=tmp_path / "look")
+    files = sorted(path.relative_to(tmp_path / "look").as_posix() for path in (tmp_path / "look").rglob("*.png"))
+    assert files == [
+        *(f"grey/grey{sigma}-Kodak24-kodim01-dark.png" for sigma in (15, 25, 50)),
+        "wild/wild-haze-haze-haze0-dark.png", "wild/wild-rain-rain-rain0-dark.png",
+    ]  # fmt: skip
+    strip, without_truth = (np.rint(read_pixels(tmp_path / "look" / file) * 255) for file in (files[0], files[-1]))
+    assert strip.shape == (SIZE[0], 3 * SIZE[1], 3)
+    with Image.open(tests / "denoise" / "Kodak24" / "kodim01.png") as clean:
+        assert np.array_equal(strip[:, 2 * SIZE[1] :, 0], np.asarray(clean.convert("L")))
+    assert without_truth.shape == (SIZE[0], 2 * SIZE[1], 3)
+
+
 def test_progress_counts_every_picture_and_method(tests):
     seen: list[tuple[int, int, str]] = []
     measure_people({"a": identity, "b": darker}, tests, ["wild"], progress=lambda *each: seen.append(each))

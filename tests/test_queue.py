@@ -210,6 +210,19 @@ def test_a_real_search_is_resumed_and_its_figures_are_those_of_its_run_folder(pl
     assert "does not run; commit c0ffee" in text
 
 
+def test_the_core_seconds_of_a_second_process_that_nobody_waited_for_stay_counted(places: Places):
+    script = places.folder.parent / "two.py"
+    second = "import time\nend = time.process_time() + 1.0\nwhile time.process_time() < end: pass\ntime.sleep(0.5)"
+    script.write_text(
+        f"import subprocess, sys, os\nother = subprocess.Popen([sys.executable, '-c', {second!r}])\n"
+        "os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)\nos._exit(0)\n"
+    )
+    assert supervisor(places, Job("two", "python {data}/two.py", 10, processes=2)).run()
+    account = ledger.account(ledger.read(places.log), "two")
+    assert account is not None
+    assert sum(account.core_seconds.values()) >= 0.9
+
+
 def test_core_hours_add_up_over_stints_machines_and_half_lines(tmp_path: Path):
     log, other = tmp_path / "log.jsonl", tmp_path / "other.jsonl"
     for stint, kind, seconds in (("1", "AVX-512", (0, 100, 7200)), ("2", "AVX2", (0, 300, 1800))):

@@ -23,7 +23,17 @@ from mirl.lottery.schedule import learning_rate
 from mirl.lottery.search import search as search_in
 from mirl.lottery.setting import make_setting, silent
 from mirl.lottery.verify import verify
-from mirl.recipe import RECIPES, PruneConfig, Recipe, TrainConfig, paper, paper_published, recipe_from_dict, small, to_dict
+from mirl.recipe import (
+    RECIPES,
+    PruneConfig,
+    Recipe,
+    TrainConfig,
+    paper,
+    paper_published,
+    recipe_from_dict,
+    small_laboratory,
+    to_dict,
+)
 from mirl.ticket import read_ticket
 
 
@@ -87,13 +97,13 @@ def test_each_published_choice_is_an_option_of_its_own(monkeypatch: pytest.Monke
 
 
 def test_a_recipe_stored_before_these_options_means_what_it_meant():
-    stored = to_dict(small())
+    stored = to_dict(small_laboratory())
     for part, names in {"train": ("epochs", "real_share"), "prune": ("prunable", "reset")}.items():
         for name in names:
             del stored[part][name]
-    assert recipe_from_dict(stored) == small()
-    assert (small().train.epochs, small().train.real_share) == (0, 0.5)
-    assert (small().prune.prunable, small().prune.reset) == ("kind", "full")
+    assert recipe_from_dict(stored) == small_laboratory()
+    assert (small_laboratory().train.epochs, small_laboratory().train.real_share) == (0, 0.5)
+    assert (small_laboratory().prune.prunable, small_laboratory().prune.reset) == ("kind", "full")
 
 
 @pytest.mark.parametrize(

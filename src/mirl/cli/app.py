@@ -9,7 +9,7 @@ import tyro
 from tyro.extras import SubcommandApp
 
 import mirl
-from mirl.cli import bench, data, evaluate, exchange, lottery, restore, search, serve
+from mirl.cli import bench, data, evaluate, exchange, haze, lottery, restore, search, serve
 from mirl.errors import MirlError
 
 DESCRIPTION = (
@@ -29,6 +29,7 @@ def commands() -> SubcommandApp:
     app.command(evaluate.evaluate)
     app.command(evaluate.report)
     app.command(lottery.inspect)
+    app.command(haze.haze_head)
     app.command(bench.bench)
     app.command(exchange.export)
     app.command(name="import")(exchange.import_)

@@ -29,6 +29,7 @@ def evaluate(
     limit: int | None = None,
     as_written: bool = False,
     peers: tuple[Literal["nlm", "nlm-estimated", "opencv"], ...] = (),
+    pictures: Path | None = None,
     skip_bad: bool = False,
     json: Path | None = None,
     csv: Path | None = None,
@@ -50,6 +51,7 @@ def evaluate(
         as_written: Suite people: score the file that mirl restore writes by default, instead of the pixels.
         peers: Suite people: measure these too: non-local means (scikit-image) at one strength, or by the noise it estimates,
             and OpenCV's. They need mirl[bench].
+        pictures: Suite people: a folder for one PNG of each picture, input, output and truth side by side.
         skip_bad: Leave out files that cannot be used instead of stopping.
         json: Write the rows to this file.
         csv: Write one line for each image to this file.
@@ -59,8 +61,8 @@ def evaluate(
     from mirl.engine.options import Options
     from mirl.ticket import load_ticket
 
-    if suite == "paper" and (as_written or peers):
-        raise MirlError("--as-written and --peers are for --suite people or all; add one of them")
+    if suite == "paper" and (as_written or peers or pictures):
+        raise MirlError("--as-written, --peers and --pictures are for --suite people or all; add one of them")
     if suite == "people" and protocol != "standard":
         raise MirlError(f"--protocol {protocol} is for the suite paper; leave it out with --suite people")
     if suite == "all" and csv is not None:
@@ -79,7 +81,7 @@ def evaluate(
     if suite != "people" and paper != ():
         value |= _paper(restore, ticket, data, protocol, paper, limit, skip_bad, csv)
     if suite != "paper" and people != ():
-        found = _people(restore, ticket, peers, data, people, limit, as_written, csv)
+        found = _people(restore, ticket, peers, data, people, limit, as_written, csv, pictures)
         found["rows"] = value.get("rows", []) + found["rows"]
         value |= {"suite": suite} | found
     if json is not None:
@@ -120,7 +122,7 @@ def _paper(
 
 def _people(
     restore: "Restore", ticket: str, peers: tuple[str, ...], data: Path, groups: tuple[str, ...] | None, limit: int | None,
-    as_written: bool, csv: Path | None,
+    as_written: bool, csv: Path | None, pictures: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure and print the suite people; return its JSON."""
     from mirl.cli.progress import counting_progress
@@ -129,7 +131,7 @@ def _people(
 
     methods = {ticket: restore} | {peer: peer_named(peer) for peer in peers}
     with counting_progress("measuring") as count:
-        result = measure_people(methods, data, groups, limit, as_written, count)
+        result = measure_people(methods, data, groups, limit, as_written, count, pictures)
     for message in result.lacking:
         print(f"mirl: not measured: {message}", file=sys.stderr)
     if csv is not None:

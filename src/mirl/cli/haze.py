@@ -13,6 +13,8 @@ def haze_head(
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
     data: Path | None = None,
     like: str | None = None,
+    examples: int = 12_000,
+    steps: int = 5_000,
     window: int | None = None,
     seed: int = 0,
     skip_bad: bool = False,
@@ -26,6 +28,8 @@ def haze_head(
         out: The ticket to write, a .mirl file.
         data: Training data in MIR-L's layout; the photographs in the package when left out.
         like: Train nothing: take the head of this ticket.
+        examples: Thumbnails that are made and then trained on.
+        steps: Updates.
         window: Also set the side of the windows in pixels, with an eighth of it as overlap; 0: the whole photograph. As it
             is when left out.
         seed: Seed of the examples and of the head's first values.
@@ -33,6 +37,9 @@ def haze_head(
     """
     from dataclasses import replace
 
+    import numpy as np
+
+    from mirl.layers import parameters
     from mirl.ticket import load_ticket, write_ticket
     from mirl.windows import windows_of
 
@@ -50,16 +57,20 @@ def haze_head(
         from mirl.cli.progress import counting_progress
         from mirl.lottery.haze_answer import HazeTraining, train_haze_head
 
-        with counting_progress("training a haze head") as progress:
-            result = train_haze_head(
-                data, HazeTraining(seed=seed), lambda what, done, total: progress(done, total, what), skip_bad
-            )
+        if examples < 1 or steps < 1:
+            raise MirlError(f"expected at least one example and one update, found {examples} and {steps}")
+        training = HazeTraining(examples=examples, steps=steps, seed=seed)
+        with counting_progress("haze head") as progress:
+            result = train_haze_head(data, training, lambda what, done, total: progress(done, total, what), skip_bad)
         head, told = result.head, result.told()
         text = (
-            f"{result.photos} photographs; of those held out {told['hazy']:.1%} of the hazy examples are told, "
-            f"{told['false']:.1%} of the others taken for hazy"
+            f"{result.photos} photographs; of those held out {told['hazy']:.1%} are told when in haze, "
+            f"{told['false']:.1%} taken for hazy as they are"
         )
     windows = loaded.windows if window is None else windows_of(window)
+    prunable = [p.name for p in parameters(loaded.network) if p.prunable]
+    exact = all(np.array_equal(w := loaded.weights[name], w.astype(np.float16)) for name in prunable)
     provenance = {**loaded.provenance, "haze_head": told}
-    write_ticket(replace(loaded, haze_head=head, windows=windows, provenance=provenance), out)
+    given = replace(loaded, haze_head=head, windows=windows, provenance=provenance)
+    write_ticket(given, out, "float16" if exact else "float32")
     print(f"{out}: haze head of {head.size:,} weights, {text}; {out.stat().st_size:,} bytes")

@@ -57,8 +57,9 @@ def _print_counts(recipe: Recipe, plan: Plan) -> None:
     print(f"pruning: {rounds} rounds of {prune.fraction:.0%} after the dense level, {prune.scope}, {prune.score}; {warm}")
     batch = f"batch {train.batch}, patches of {train.patch} pixels"
     before = f" and {recipe.rewind_step:,} before the rewind point" if recipe.rewind_step else ""
-    each = sorted({f"{count:,}" for count in plan.updates_of_level})
-    print(f"updates: {len(plan.levels)} levels of {' or '.join(each)}{before} = {plan.updates:,}, {batch}")
+    spans = plan.updates_of_level
+    each = f"{len(spans)} x {spans[0]:,}" if len(set(spans)) == 1 else " + ".join(f"{span:,}" for span in spans)
+    print(f"updates: {each}{before} = {plan.updates:,}, {batch}")
     if counts := published_counts(recipe.network):
         theirs, ours = counts
         what = f"{PUBLISHED_ROUNDS} rounds of {PUBLISHED_FRACTION:.0%}"

@@ -101,7 +101,7 @@ def search(
         optimizer: adamw, as in the paper, or muon, which learns more by each update.
         epochs: Move the rate so many times in a level, from 0 in the first epoch, as MIR-L's code; 0: with every update.
         real_share: Share of a task's patches that come from its real pairs, where the data hold any.
-        precision: 32-true or bf16-mixed.
+        precision: 32-true, bf16-mixed, or auto: bf16-mixed where the machine has hardware for it.
         compile: Run the network through torch.compile.
         checkpoint_seconds: Longest time that a kill -9 can lose.
         device: Where to train.

@@ -10,7 +10,7 @@ from mirl.data.chain import MARGIN, PLAIN_MAKERS, Bank, Chain, ChainSource, Fiel
 from mirl.data.fields import HazeMaker, Maker
 from mirl.data.rain_bank import PhotographedRain
 from mirl.data.store import ImageStore
-from mirl.degrade import graphics, tone
+from mirl.degrade import graphics, haze, tone
 from mirl.errors import MirlError
 
 SHRUNK = (0.5, 0.7)
@@ -56,7 +56,7 @@ class Banks:
         if field == "haze":
             if store is not self._photos:
                 raise MirlError("haze needs the photographs that the depth maps belong to; expected the bank 'photos'")
-            return HazeMaker(store, self._maps, self._seed, photographs=True)
+            return HazeMaker(store, self._maps, self._seed, haze.PHOTOGRAPHED)
         if field == "rain":
             self._rain = self._rain or PhotographedRain(self._root, self._seed, self.side, self._photos.device)
             return self._rain

@@ -100,8 +100,11 @@ class ChainSource:
             clean[places], degraded[places] = some_clean, some_degraded
         if self.chain.coding is not None:
             degraded = self.chain.coding(degraded, draws)
-        top, left = (_FIRST + int(draws.integers(axis, _PHASES)[0]) for axis in ("phase-y", "phase-x"))
-        place = np.s_[:, top : top + patch, left : left + patch]
+        rows, columns = (
+            torch.from_numpy(_FIRST + draws.integers(axis, _PHASES)[:, None] + np.arange(patch)).to(clean.device)
+            for axis in ("phase-y", "phase-x")
+        )
+        place = torch.arange(len(draws), device=clean.device)[:, None, None], rows[:, :, None], columns[:, None, :]
         return clean[place], degraded[place]
 
     def _of_bank(self, bank: Bank, draws: Draws, side: int) -> tuple[torch.Tensor, torch.Tensor]:

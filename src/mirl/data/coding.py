@@ -53,11 +53,11 @@ class Coding:
         chroma = torch.from_numpy(own.uniform("chroma") < self.full_chroma).to(images.device)
         coded = jpeg(chosen, self._quality(own, images.device), chroma)
         if (again := own.uniform("twice") < self.twice).any():
-            rows, columns = (int(own.integers(axis, BLOCK - 1)[0]) + 1 for axis in ("rows", "columns"))
-            shifted = coded.roll((rows, columns), (-2, -1))
-            second = jpeg(shifted, self._quality(own.apart("second"), images.device), chroma).roll(
-                (-rows, -columns), (-2, -1)
+            down, across = (
+                torch.from_numpy(own.integers(axis, BLOCK - 1) + 1).to(images.device) for axis in ("rows", "columns")
             )
+            second = jpeg(_rolled(coded, down, across), self._quality(own.apart("second"), images.device), chroma)
+            second = _rolled(second, -down, -across)
             coded = torch.where(torch.from_numpy(again).to(images.device)[:, None, None, None], second, coded)
         result = images.clone()
         result[places] = coded.permute(0, 2, 3, 1)
@@ -65,6 +65,15 @@ class Coding:
 
     def _quality(self, draws: Draws, device: torch.device) -> Tensor:
         return torch.from_numpy(draws.uniform("quality", *self.quality).round().astype("float32")).to(device)
+
+
+def _rolled(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Roll each of (n, c, h, w) by its own number of pixels (n,)."""
+    n, _, h, w = images.shape
+    rows = (torch.arange(h, device=images.device) - down[:, None]) % h
+    columns = (torch.arange(w, device=images.device) - across[:, None]) % w
+    samples = torch.arange(n, device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[samples, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def jpeg(images: Tensor, quality: Tensor, full_chroma: Tensor) -> Tensor:

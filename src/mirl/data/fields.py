@@ -4,6 +4,7 @@ Every maker is called with clean patches float32 (n, p, p, 3), the crops they ca
 draws, and returns degraded patches of the same shape.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,6 @@ from mirl.image import read_pixels
 RAIN_LAYERS, RAIN_LAYER_SIDE = 48, 288
 RAIN_AMPLITUDE = (0.8, 1.2)
 DEPTH_SIDE = 112
-HAZIEST = 0.35  # beta, where haze is that of photographs
-AIRLIGHT_TINT = 0.015
 BANK_MEGAPIXELS = 30.0
 BANK_LARGEST_SIDE = 640
 BANK_MOST_VARIANTS = 4
@@ -97,10 +96,8 @@ class HazeMaker:
         maps: Sequence[Path | None],
         seed: int,
         strength: haze.HazeStrength = haze.OUTDOOR,
-        photographs: bool = False,
     ) -> None:
-        """Take the photos' depths; `photographs` adds what real haze shows: any beta up to 0.35, a tinted airlight."""
-        self._strength, self._photographs = strength, photographs
+        self._strength = strength
         self._low, high = haze.RELATIVE_RANGE
         self._step = (high - self._low) / 255
         depths = np.empty((len(store), DEPTH_SIDE, DEPTH_SIDE), np.uint8)
@@ -126,12 +123,14 @@ class HazeMaker:
         relative = sampled[:, 0, ..., None] * self._step + self._low
         median, spread = draws.uniform("median", *strength.median), draws.uniform("spread", *strength.spread)
         depth = haze.scale_depth(relative, column(median, device), column(spread, device), strength.depth_range)
-        beta = _choice(draws, "beta", strength.beta, strength.continuous)
+        if strength.even_logarithm:
+            beta = np.exp(draws.uniform("beta", math.log(min(strength.beta)), math.log(max(strength.beta))))
+        else:
+            beta = _choice(draws, "beta", strength.beta, strength.continuous)
         airlight = _choice(draws, "airlight", strength.airlight, strength.continuous)
         light = column(airlight, device)
-        if self._photographs:
-            beta = np.where(draws.uniform("any-beta") < 0.25, draws.uniform("beta-of-any", 0.04, HAZIEST), beta)
-            tint = [1 + AIRLIGHT_TINT * 2 * draws.uniform(f"tint-{c}", -1, 1) for c in "rgb"]
+        if strength.tint:  # uniform, of the standard deviation that the strength says
+            tint = [1 + strength.tint * 3**0.5 * draws.uniform(f"tint-{c}", -1, 1) for c in "rgb"]
             light = light * torch.from_numpy(np.stack(tint, -1).astype(np.float32)).to(device)[:, None, None, :]
         return haze.scatter(clean, haze.transmission(depth, column(beta, device)), light)
 

@@ -1,12 +1,9 @@
 """Examples for the haze head: thumbnails of photographs in haze and of all that only looks like it.
 
-Each starts from a crop of a clean photograph. A *scene* may put pale or dark ground, a grey sky or snow into it, a *tone*
-change its contrast and brightness; then haze (or none), and what a camera and a platform add: rain, noise, JPEG coding.
-Scenes and what the camera adds are the same for both answers, so that neither tells the answer. Tones that are haze by
-another name (a flat white veil) do not occur without haze.
+Each starts from a crop of a clean photograph, staged by `mirl.lottery.haze_scenes`; then haze (or none), and what a camera
+and a platform add: rain, noise, JPEG coding. Scenes are the same for both answers, so that none tells the answer.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,30 +14,27 @@ from mirl.degrade.rain import streak_layer
 from mirl.degrade.web import code_jpeg
 from mirl.engine.haze import SIDE
 from mirl.lottery.haze_graphics import draw_graphic
-
-Pixels = np.ndarray  # float32 (h, w, 3) in [0, 1]
-Change = Callable[[Pixels, np.random.Generator], Pixels]
+from mirl.lottery.haze_scenes import Pixels, colour, lit, luma, stage
 
 SHAPES = ((SIDE, SIDE), (72, SIDE), (64, SIDE), (54, SIDE), (SIDE, 72), (SIDE, 64))
 """Height and width of the thumbnails: 1:1, 4:3, 3:2, 16:9, 3:4, 2:3."""
 
 LIGHT = replace(haze.OUTDOOR, airlight=(0.75, 1.0), beta=(0.06, 0.35), continuous=True)
-FOG = replace(
-    haze.OUTDOOR,
-    airlight=(0.6, 1.0),
-    beta=(0.12, 0.45),
-    continuous=True,
-    spread=(0.8, 1.8),
-    depth_range=(0.3, 8.0),
-)
-STRENGTHS = ((LIGHT, 0.6), (FOG, 0.3), (haze.INDOOR, 0.1))
+FOG = replace(LIGHT, airlight=(0.6, 1.0), beta=(0.12, 0.45), spread=(0.8, 1.8), depth_range=(0.3, 8.0))
+DISTANT = replace(FOG, median=(0.6, 2.0), spread=(0.5, 1.1), depth_range=(0.1, 12.0))
+"""Clear in front, hazy behind: its depths are spread by factors, so that few are far."""
+STRENGTHS = ((LIGHT, 0.45), (FOG, 0.25), (DISTANT, 0.2), (haze.INDOOR, 0.1))
 
 LEAST_VEIL = 0.15
 """Share of the airlight in a hazy example, at least about: less cannot be told from a faded print."""
 
-TINT, STRONG_TINT, STRONG_TINT_SHARE = 0.015, 0.06, 0.25
-GREY_SHARE, RAIN_SHARE, NOISE_SHARE, JPEG_SHARE = 0.08, 0.12, 0.3, 0.4
-GRAPHIC_SHARE = 0.12
+TINT, WARMTH, WARMTH_SHARE = 0.015, 0.08, 0.2
+"""Spread of the airlight's tint, and in a share of the examples its warmth: dust and smog are yellow, distance blue."""
+LEVELS_SHARE, GREY_SHARE, NOISE_SHARE, JPEG_SHARE = 0.4, 0.08, 0.3, 0.4
+RAIN_SHARE, RAIN_SHARE_IN_HAZE, RAIN_VEIL = 0.18, 0.08, 0.25
+"""The veil is that of rain itself, up to this share of grey: streaks tell it from haze."""
+UNTREATED = "photo, as it is"
+GRAPHIC_SHARE, PHOTOGRAPHED_SHARE = 0.12, 0.5
 RAIN_LAYERS = 32
 LARGEST = 4  # a picture is degraded at one to so many times its thumbnail's size
 
@@ -68,36 +62,35 @@ class Maker:
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed % 2**63, 7])
         side = SIDE * LARGEST
-        self._rain = [streak_layer(side, side, rng) for _ in range(RAIN_LAYERS)]
+        self._layers = [streak_layer(side, side, rng) for _ in range(RAIN_LAYERS)]
 
-    def example(self, source: Source, shape: tuple[int, int], hazy: bool, rng: np.random.Generator) -> Example:
-        """Make an example of `shape` (height, width) from `source`, with haze or without."""
+    def example(
+        self, source: Source, shape: tuple[int, int], hazy: bool, rng: np.random.Generator, treated: bool = True
+    ) -> Example:
+        """Make an example of `shape` (height, width) from `source`, hazy or not; an untreated one is a photograph."""
         factor = int(rng.integers(1, LARGEST + 1))
         height, width = (side * factor for side in shape)
-        if not hazy and rng.random() < GRAPHIC_SHARE:
+        if treated and not hazy and rng.random() < GRAPHIC_SHARE:
             pixels, kind = draw_graphic(height, width, rng), "graphic"
+            if rng.random() < PHOTOGRAPHED_SHARE:
+                pixels = lit(pixels, rng)
         else:
             pixels, depth = _crop(source, height, width, rng)
-            scene, tone = _drawn(SCENES, rng), _drawn(TONES_IN_HAZE if hazy else TONES, rng)
-            pixels = TONE[tone](SCENE[scene](pixels, rng), rng)
-            kind = kind_of(scene, tone)
+            pixels, kind = stage(pixels, hazy, rng) if treated else (pixels, UNTREATED)
             if hazy:
                 pixels = _haze(pixels, depth, rng)
-        rows = self._capture(pixels, rng).reshape(shape[0], factor, width * 3).mean(axis=1)
+        rows = self._capture(pixels, hazy, rng).reshape(shape[0], factor, width * 3).mean(axis=1)
         small = rows.reshape(*shape, factor, 3).mean(axis=2)
         return Example(np.rint(small * 255).astype(np.uint8), hazy, kind)
 
-    def _capture(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    def _capture(self, pixels: Pixels, hazy: bool, rng: np.random.Generator) -> Pixels:
         """Add what lies between a scene and a file: rain, exposure, no colour, noise, coding."""
-        if rng.random() < RAIN_SHARE:
-            layer = self._rain[rng.integers(len(self._rain))]
-            top, left = (rng.integers(a - b + 1) for a, b in zip(layer.shape, pixels.shape, strict=False))
-            cut = layer[top : top + pixels.shape[0], left : left + pixels.shape[1]]
-            pixels = pixels + cut[..., None] * rng.uniform(0.5, 1.5)
-        if rng.random() < 0.4:
-            pixels = np.clip(pixels * rng.uniform(0.85, 1.1), 0, 1) ** rng.uniform(0.8, 1.3)
+        if rng.random() < (RAIN_SHARE_IN_HAZE if hazy else RAIN_SHARE):
+            pixels = self._rain(pixels, 0.0 if hazy else rng.uniform(0, RAIN_VEIL), rng)
+        if rng.random() < LEVELS_SHARE:
+            pixels = _levels(pixels, rng)
         if rng.random() < GREY_SHARE:
-            pixels = np.broadcast_to(_luma(pixels), pixels.shape)
+            pixels = np.broadcast_to(luma(pixels), pixels.shape)
         if rng.random() < NOISE_SHARE:
             pixels = _noise(pixels, rng)
         pixels = np.clip(pixels, 0, 1)
@@ -105,6 +98,16 @@ class Maker:
             picture = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
             pixels = np.asarray(code_jpeg(picture, int(rng.integers(20, 96))), np.float32) / 255
         return pixels.astype(np.float32)
+
+    def _rain(self, pixels: Pixels, veil: float, rng: np.random.Generator) -> Pixels:
+        """Let it rain: streaks as they are or nearer, up to three times as large and out of focus, over a veil of grey."""
+        layer = self._layers[rng.integers(len(self._layers))]
+        large = rng.uniform(1, 3) if rng.random() < 0.5 else 1.0
+        tall, wide = (max(1, int(side / large)) for side in pixels.shape[:2])
+        top, left = rng.integers(layer.shape[0] - tall + 1), rng.integers(layer.shape[1] - wide + 1)
+        cut = haze.resize_depth(layer[top : top + tall, left : left + wide], *pixels.shape[:2])
+        veiled = pixels + (colour(rng, 0.5, 0.9, 0.1) - pixels) * veil
+        return veiled + cut[..., None] * rng.uniform(0.5, 1.5)
 
 
 def _crop(source: Source, height: int, width: int, rng: np.random.Generator) -> tuple[Pixels, np.ndarray]:
@@ -133,134 +136,25 @@ def _crop(source: Source, height: int, width: int, rng: np.random.Generator) -> 
 def _haze(pixels: Pixels, depth: np.ndarray, rng: np.random.Generator) -> Pixels:
     """Put haze, mist or fog into a picture; the airlight is slightly tinted, now and then visibly."""
     strength = STRENGTHS[rng.choice(len(STRENGTHS), p=[share for _, share in STRENGTHS])][0]
-    scaled = haze.scale_depth(depth, rng.uniform(*strength.median), rng.uniform(*strength.spread), strength.depth_range)
-    tint = STRONG_TINT if rng.random() < STRONG_TINT_SHARE else TINT
-    airlight = np.clip(rng.uniform(*strength.airlight) * (1 + rng.normal(0, tint, 3)), 0, 1).astype(np.float32)
-    beta = rng.uniform(*strength.beta)
+    median, spread = rng.uniform(*strength.median), rng.uniform(*strength.spread)
+    if strength is DISTANT:
+        scaled = (median * np.exp(spread * depth)).clip(*strength.depth_range)
+    else:
+        scaled = haze.scale_depth(depth, median, spread, strength.depth_range)
+    warmth = rng.normal(0, WARMTH) if rng.random() < WARMTH_SHARE else 0.0
+    tint = rng.normal(0, TINT, 3) + warmth * np.array([1.0, 0.0, -1.0])
+    airlight = np.clip(rng.uniform(strength.airlight[0], strength.airlight[-1]) * (1 + tint), 0, 1).astype(np.float32)
+    beta = rng.uniform(strength.beta[0], strength.beta[-1])
     beta *= max(1.0, -np.log(1 - LEAST_VEIL) / (beta * float(scaled.mean())))  # what nobody sees is no haze
     through = haze.transmission(scaled, beta)[..., None].astype(np.float32)
     return haze.scatter(pixels, through, airlight)
 
 
-def _photo(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return pixels
-
-
-def _grey_sky(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Close the sky above a wavy horizon with cloud."""
-    height, width = pixels.shape[:2]
-    y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
-    horizon = rng.uniform(0.15, 0.7) + 0.15 * _field(height, width, rng, 4)[:1]
-    mask = np.clip((horizon - y) * height / rng.uniform(1, 12) + 0.5, 0, 1)[..., None]
-    cloud = _pale(rng, 0.55, 1.0, 0.08) + _field(height, width, rng, 5)[..., None] * rng.uniform(0, 0.12)
-    return _mix(pixels, np.clip(cloud, 0, 1), mask)
-
-
-def _pale_ground(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Leave parts of the photograph before a wall, a sheet, a table: pale, shaded, hardly any texture."""
-    return _on_ground(pixels, _pale(rng, 0.6, 1.0, 0.3), rng)
-
-
-def _dark_ground(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return _on_ground(pixels, _pale(rng, 0.0, 0.2, 0.8), rng)
-
-
-def _snow(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Make all but the dark parts white, with a little blue: snow, sand in the sun, foam, white rooms."""
-    luma = _luma(pixels)
-    bright = np.clip(luma / max(float(np.quantile(luma, rng.uniform(0.2, 0.6))), 0.05), 0, 1)
-    white = _pale(rng, 0.8, 1.0, 0.12) * (bright * (1 - (x := rng.uniform(0, 0.3))) + x * luma)
-    return _mix(pixels, white, np.clip(bright * rng.uniform(0.7, 1.0), 0, 1))
-
-
-def _on_ground(pixels: Pixels, colour: np.ndarray, rng: np.random.Generator) -> Pixels:
-    height, width = pixels.shape[:2]
-    shade = 1 + _field(height, width, rng, 3)[..., None] * rng.uniform(0, 0.15)
-    texture = _field(height, width, rng, max(height, width) // 3)[..., None] * rng.uniform(0, 0.04)
-    field = _field(height, width, rng, int(rng.integers(3, 8)))
-    keep = np.clip((field - np.quantile(field, rng.uniform(0.4, 0.95))) * rng.uniform(3, 40), 0, 1)[..., None]
-    return _mix(np.clip(colour * shade + texture, 0, 1), pixels, keep)
-
-
-def _contrast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Lower the contrast around the mean or a middle grey; never towards white, which is haze."""
-    middle = min(float(pixels.mean()) if rng.random() < 0.5 else rng.uniform(0.1, 0.55), 0.55)
-    return middle + (pixels - middle) * rng.uniform(0.3, 0.95)
-
-
-def _gamma(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return pixels ** np.exp(rng.uniform(-0.7, 1.0)).astype(np.float32)
-
-
-def _night(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Darken and tint; here and there a lamp with its glow."""
-    height, width = pixels.shape[:2]
-    dark = pixels ** rng.uniform(1.2, 3.0) * rng.uniform(0.2, 0.8) * _pale(rng, 0.9, 1.0, 0.5)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) / max(height, width)
-    for _ in range(rng.integers(0, 6)):
-        far = (y - rng.random()) ** 2 + (x - rng.random()) ** 2
-        glow = np.exp(-far / (2 * rng.uniform(0.005, 0.08) ** 2))
-        dark = dark + glow[..., None] * _pale(rng, 0.5, 1.2, 0.6)
-    return np.clip(dark, 0, 1)
-
-
-def _faded(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Lift the blacks to a colour and lower the whites, as old prints and filters do."""
-    black, white = _pale(rng, 0.05, 0.25, 0.6), _pale(rng, 0.75, 0.95, 0.15)
-    return black + pixels * (white - black)
-
-
-def _overexposed(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return np.clip(pixels * rng.uniform(1.2, 2.5), 0, 1)
-
-
-def _two_colours(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Map brightness to a ramp between two tinted colours: wood, sand, stone, cloth, dusk."""
-    one, other = _pale(rng, 0.3, 1.0, 0.6), _pale(rng, 0.3, 1.0, 0.6)
-    one = one * (1 - rng.uniform(0.08, 0.4) * rng.permutation(np.array([0.0, 0.5, 1.0], np.float32)))
-    return one + _luma(pixels) * (other - one) * rng.uniform(0.2, 1.0)
-
-
-SCENE: dict[str, Change] = {
-    "photo": _photo,
-    "grey sky": _grey_sky,
-    "pale ground": _pale_ground,
-    "dark ground": _dark_ground,
-    "snow": _snow,
-}
-SCENES = {"photo": 0.6, "grey sky": 0.1, "pale ground": 0.15, "dark ground": 0.07, "snow": 0.08}
-
-TONE: dict[str, Change] = {
-    "as it is": _photo,
-    "contrast": _contrast,
-    "gamma": _gamma,
-    "night": _night,
-    "faded": _faded,
-    "overexposed": _overexposed,
-    "two colours": _two_colours,
-}
-TONES = {
-    "as it is": 0.35,
-    "contrast": 0.2,
-    "gamma": 0.14,
-    "night": 0.1,
-    "faded": 0.08,
-    "overexposed": 0.06,
-    "two colours": 0.07,
-}
-TONES_IN_HAZE = {"as it is": 0.6, "contrast": 0.1, "gamma": 0.2, "night": 0.05, "overexposed": 0.05}
-
-
-def kind_of(scene: str, tone: str) -> str:
-    """Return the name of an example's kind."""
-    return f"{scene}, {tone}"
-
-
-UNTREATED = kind_of("photo", "as it is")
-
-
-def _drawn(shares: dict[str, float], rng: np.random.Generator) -> str:
-    return str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
+def _levels(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Expose and develop as cameras do by themselves: a part of the unused range at both ends is cut off, then gamma."""
+    black, white = np.quantile(pixels[::4, ::4], (0.01, 0.99))
+    black, white = rng.uniform(0, 0.6) * black, 1 - rng.uniform(0, 0.6) * (1 - white)
+    return ((pixels - black) / max(white - black, 0.2)).clip(0, 1) ** rng.uniform(0.75, 1.35)
 
 
 def _noise(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -273,23 +167,3 @@ def _noise(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     sigma = np.exp(rng.uniform(np.log(2), np.log(50))) / 255
     spread = np.sqrt(np.clip(pixels, 0, 1) + 0.05) if rng.random() < 0.4 else 1.0
     return pixels + normal * spread * np.float32(sigma)
-
-
-def _field(height: int, width: int, rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Return a smooth random field of unit variance or less, float32 (height, width), with about `cells` bumps a side."""
-    coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def _pale(rng: np.random.Generator, low: float, high: float, saturation: float) -> np.ndarray:
-    """Draw a colour, float32 (3,): its largest channel in [low, high], its saturation up to `saturation`."""
-    channels = 1 - rng.uniform(0, saturation) * rng.permutation([0.0, rng.random(), 1.0])
-    return (rng.uniform(low, high) * channels).astype(np.float32)
-
-
-def _luma(pixels: Pixels) -> np.ndarray:
-    return pixels.mean(axis=2, keepdims=True)
-
-
-def _mix(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return first + (second - first) * share

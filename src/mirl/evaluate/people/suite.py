@@ -16,8 +16,8 @@ from mirl.errors import MirlError
 from mirl.evaluate.people.groups import DEVELOPMENT_GROUP, GROUPS, Example, Trial, find_pictures
 from mirl.evaluate.people.measures import PSNR_CAP_DB, measure
 from mirl.evaluate.people.rows import Measured, Row, by_group, by_image, by_test
-from mirl.files import write_bytes
-from mirl.image import encode_photo, quantise, read_photo
+from mirl.files import make_folder, write_bytes
+from mirl.image import Photo, encode_photo, quantise, read_photo
 
 Pixels = NDArray[np.float32]
 Restore = Callable[[Pixels], Pixels]
@@ -66,14 +66,16 @@ def measure_people(
     limit: int | None = None,
     as_written: bool = False,
     progress: Progress | None = None,
+    pictures: Path | None = None,
 ) -> People:
     """Measure restorers (float32 (h, w, 3) in [0, 1] to the same size) on what people have.
 
     `tests` is the folder of test sets; what it lacks is told in the result. `groups` are some of NAMES, None all of GROUPS.
     `limit` takes the first pictures of each test and set. `as_written` scores, instead of the pixels, the file that
     `mirl restore` writes of them by default: the photo's own format, coded as its own. `progress` is called with pictures
-    done, pictures in all and a label. Raises MirlError for an unknown group, when nothing could be measured, and for a
-    restorer that returns another size or a non-finite value.
+    done, pictures in all and a label. Into the folder `pictures` goes a PNG of each: input, output, truth. Raises MirlError
+    for an unknown group, when nothing could be measured, for a restorer that returns another size or a non-finite value, and
+    for a picture that cannot be written.
     """
     if not tests.is_dir():
         raise MirlError(f"{tests} does not exist or is no folder; expected a folder of test sets, with real, denoise, wild")
@@ -99,6 +101,9 @@ def measure_people(
             shown = written(example, restored) if as_written else quantise(restored)
             found = measure(shown, example.degraded, example.clean)
             images.append(Measured(method, group, trial.name, trial.set, pair.name, found, seconds))
+            if pictures is not None:
+                name = "-".join((trial.name, trial.set, pair.name, Path(method).stem))
+                _write_strip(pictures / group, name, example, shown)
             if progress is not None:
                 progress(len(images), total, f"{trial.name} {trial.set}")
     if not images:
@@ -112,6 +117,13 @@ def written(example: Example, restored: Pixels) -> Pixels:
     """Return what a reader sees of the file that `mirl restore` writes by default."""
     photo = read_photo(example.content)
     return read_photo(encode_photo(replace(photo, pixels=restored))).pixels
+
+
+def _write_strip(folder: Path, name: str, example: Example, shown: Pixels) -> None:
+    """Write input, output and, where there is one, truth side by side."""
+    truth = [] if example.clean is None else [example.clean]
+    strip = encode_photo(Photo(np.concatenate([example.degraded, shown, *truth], axis=1)), "PNG")
+    write_bytes(make_folder(folder) / f"{name}.png", strip)
 
 
 def _plan(tests: Path, groups: Sequence[str] | None, limit: int | None) -> tuple[list[tuple[str, Trial, Pair]], list[str]]:
