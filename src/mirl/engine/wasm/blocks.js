@@ -161,9 +161,21 @@ export class Enlarged {
     this.mixed = new Float32Array(channels * columns);
     this.out = new Float32Array(channels * width);
     const places = Array.from({ length: width }, (_, x) => between(x, columns));
-    this.left = Int32Array.from(places, ([left]) => channels * left);
-    this.right = Int32Array.from(places, ([, right]) => channels * right);
+    this.left = Int32Array.from(places, ([left]) => left);
+    this.right = Int32Array.from(places, ([, right]) => right);
     this.weight = Float32Array.from(places, ([, , weight]) => weight);
+  }
+
+  /**
+   * Blocks at the height of a row: (columns, channels), written anew at the next call. Pixel x of the row lies between columns
+   * `left[x]` and `right[x]`; `weight[x]` is the share of the latter.
+   * @param {number} y
+   */
+  line(y) {
+    const { mixed, blocks } = this, [above, below, share] = between(y, this.rows);
+    for (let i = 0, a = above * mixed.length, b = below * mixed.length; i < mixed.length; i++, a++, b++)
+      mixed[i] = blocks[a] + (blocks[b] - blocks[a]) * share;
+    return mixed;
   }
 
   /**
@@ -171,12 +183,10 @@ export class Enlarged {
    * @returns {Float32Array} (width, channels), written anew at the next call
    */
   row(y) {
-    const { mixed, out, left, right, weight, blocks, channels } = this, [above, below, share] = between(y, this.rows);
-    for (let i = 0, a = above * mixed.length, b = below * mixed.length; i < mixed.length; i++, a++, b++)
-      mixed[i] = blocks[a] + (blocks[b] - blocks[a]) * share;
+    const mixed = this.line(y), { out, left, right, weight, channels } = this;
     for (let x = 0, to = 0; x < left.length; x++)
-      for (let c = 0, a = left[x], b = right[x]; c < channels; c++, a++, b++)
-        out[to++] = mixed[a] + (mixed[b] - mixed[a]) * weight[x];
+      for (let a = channels * left[x], b = channels * right[x], end = a + channels, share = weight[x]; a < end; a++, b++)
+        out[to++] = mixed[a] + (mixed[b] - mixed[a]) * share;
     return out;
   }
 }
