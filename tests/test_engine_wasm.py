@@ -93,7 +93,7 @@ def test_restores_floats_as_python(tmp_path, keep, wasm):
         (129, 71, {}),
         (129, 71, {"tone": "keep"}),
         (40, 41, {"denoise": 0.3, "strength": 0.6}),
-        (20, 90, {"denoise": 0}),
+        (20, 90, {"window": 0, "denoise": 0}),
         (90, 20, {"dehaze": 0}),
         (100, 64, {"window": 64}),
         (50, 77, {"window": 40, "dehaze": 0.5, "denoise": 0.5}),
