@@ -17,7 +17,7 @@ Windows see haze each on its own, so that a sky shows them as patches. So with s
 guided filter (He et al. 2013) on the blocks, M the mean over blocks at most R = window / 8 away, t = m - c by channel:
   alpha = (M(t s) - M(t) M(s)) / (M(s s) - M(s)^2 + 0.001), beta = M(t) - alpha M(s),
   H = W (up'(M(alpha) s + M(beta)) + up(M(max(p, 0)) / (M(q) + 1e-6)) hx), and N stays as it is.
-W is a second witness: to take haze away raises contrast everywhere, W = ramp(sum p / sqrt(sum q sum v), 0.25, 0.45). Where a
+W is a second witness: to take haze away raises contrast everywhere, W = ramp(sum p / sqrt(sum q sum v), 0.3, 0.5). Where a
 haze head is wrong about a picture, it mostly sees no such thing.
 """
 
@@ -34,7 +34,7 @@ Blocks = NDArray[np.float32]  # (rows of blocks, columns of blocks, channels)
 BLOCK = 8  # pixels
 LOCAL, REMOVED = 0.6, (0.3, 0.6)  # of a block's own word; the share of its fine energy that is removed
 AMOUNT, CORRELATION = (0.016, 0.028), (0.1, 0.3)  # of the photograph's: about 4 and 7 levels
-RAISED = (0.25, 0.45)
+RAISED = (0.3, 0.5)
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
 _STEPS = 4  # leave about a hundredth of the step between two windows
 _GUIDED = 1e-3  # of a guide's variance: less is no structure, as in a sky

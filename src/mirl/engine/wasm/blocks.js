@@ -1,7 +1,7 @@
 /** What the 8x8 blocks of a photograph say of a network's change of it: the twin of Split in mirl/engine/tone.py. */
 
 const BLOCK = 8; // pixels
-const LOCAL = 0.6, REMOVED = [0.3, 0.6], AMOUNT = [0.016, 0.028], CORRELATION = [0.1, 0.3], RAISED = [0.25, 0.45];
+const LOCAL = 0.6, REMOVED = [0.3, 0.6], AMOUNT = [0.016, 0.028], CORRELATION = [0.1, 0.3], RAISED = [0.3, 0.5];
 const FLAT = 1e-6; // a quarter of a level, squared: less is no texture
 const GUIDED = 1e-3; // of a guide's variance: less is no structure, as in a sky
 const STEPS = 4;
