@@ -8,8 +8,8 @@ from pathlib import Path
 
 PAGE = Path(__file__).parent / "commands.md"
 COMMANDS = (
-    "", "restore", "search", "control", "verify", "evaluate", "report", "inspect", "bench", "export", "import", "push",
-    "serve", "data", "data list", "data check", "data paper", "data synth",
+    "", "restore", "search", "control", "verify", "evaluate", "report", "inspect", "haze-head", "bench", "export", "import",
+    "push", "serve", "data", "data list", "data check", "data paper", "data tasks", "data synth",
 )  # fmt: skip
 
 

@@ -46,6 +46,11 @@ MIX = (
     TaskShare("dehaze", 0.11), TaskShare("haze", 0.11), TaskShare("jpeg", 0.07), TaskShare("rescaled", 0.03),
     TaskShare("clean", 0.05), TaskShare("tone", 0.04),
 )  # fmt: skip
+OLD_FIRST = (
+    TaskShare("denoise15", 0.08), TaskShare("denoise25", 0.08), TaskShare("denoise50", 0.08), TaskShare("gaussian", 0.05),
+    TaskShare("camera", 0.12), TaskShare("coded", 0.12), TaskShare("derain", 0.20), TaskShare("rain", 0.03),
+    TaskShare("dehaze", 0.12), TaskShare("jpeg", 0.06), TaskShare("clean", 0.03), TaskShare("tone", 0.03),
+)  # fmt: skip
 WINDOW, OVERLAP, SIDE = 128, 16, 256
 
 
@@ -97,6 +102,11 @@ PILOTS = {
     "early": Pilot(
         "today's masks, trained on",
         tuned("early", replace(LATE, steps=3000, precision="bf16-mixed"), hazy(1.5)),
+        "small",
+    ),
+    "early-gentle": Pilot(
+        "a quarter of the rate, more of the old tasks",
+        tuned("early-gentle", replace(LATE, steps=1200, learning_rate=5e-4, precision="bf16-mixed"), OLD_FIRST),
         "small",
     ),
 }

@@ -145,8 +145,9 @@ def test_the_list_of_options_changes_only_on_purpose():
         flags[command.splitlines()[0]] = sorted(set(re.findall(r"--[a-z][a-z-]*", option_lines)) - {"--help"})
     assert flags == {
         "restore": [
-            "--address", "--backend", "--engine", "--format", "--manifest", "--max-megapixels", "--no-recursive", "--out",
-            "--quality", "--recursive", "--strength", "--threads", "--ticket", "--tile", "--workers",
+            "--address", "--backend", "--dehaze", "--denoise", "--engine", "--format", "--manifest", "--max-megapixels",
+            "--no-recursive", "--out", "--quality", "--recursive", "--strength", "--threads", "--ticket", "--tile", "--tone",
+            "--window", "--workers",
         ],
         "search": [
             "--batch", "--checkpoint-seconds", "--clip-norm", "--compile", "--data", "--dense-from", "--device", "--devices",
@@ -163,11 +164,14 @@ def test_the_list_of_options_changes_only_on_purpose():
         ],
         "verify": ["--json"],
         "evaluate": [
-            "--backend", "--csv", "--data", "--json", "--limit", "--no-skip-bad", "--protocol", "--skip-bad", "--tasks",
-            "--threads", "--ticket", "--tile",
+            "--as-written", "--backend", "--csv", "--data", "--json", "--limit", "--no-as-written", "--no-skip-bad",
+            "--peers", "--pictures", "--protocol", "--skip-bad", "--suite", "--tasks", "--threads", "--ticket", "--window",
         ],
         "report": ["--crops", "--evidence", "--out", "--readme"],
         "inspect": ["--json", "--layers", "--no-layers"],
+        "haze-head": [
+            "--data", "--examples", "--like", "--no-skip-bad", "--out", "--seed", "--skip-bad", "--steps", "--window",
+        ],
         "bench": ["--against", "--json", "--runs", "--seconds", "--size", "--threads", "--ticket"],
         "export": ["--format", "--out"],
         "import": ["--out", "--values"],

@@ -93,7 +93,7 @@ def test_restores_floats_as_python(tmp_path, keep, wasm):
         (129, 71, {}),
         (129, 71, {"tone": "keep"}),
         (40, 41, {"denoise": 0.3, "strength": 0.6}),
-        (20, 90, {"denoise": 0}),
+        (20, 90, {"window": 0, "denoise": 0}),
         (90, 20, {"dehaze": 0}),
         (100, 64, {"window": 64}),
         (50, 77, {"window": 40, "dehaze": 0.5, "denoise": 0.5}),
@@ -124,7 +124,8 @@ def test_does_as_much_of_a_change_as_python(tmp_path, taken):
     cases: list[tuple[int, int, dict[str, Any], float, int]] = [
         (67, 93, {}, 1, 0), (67, 93, {}, 0.3, 0), (67, 93, {"strength": 0.5}, 1, 0), (40, 8, {"tone": "keep"}, 1, 0),
         (3, 5, {}, 0.5, 0), (129, 17, {"denoise": 0.2, "dehaze": 0.8, "strength": 0.9}, 0.7, 0),
-        (16, 16, {"denoise": 0}, 1, 0), (67, 93, {}, 1, 32), (129, 17, {"strength": 0.5}, 0.4, 64), (40, 8, {"tone": "keep"}, 1, 32),
+        (16, 16, {"denoise": 0}, 1, 0), (67, 93, {}, 1, 32), (129, 17, {"strength": 0.5}, 0.4, 64),
+        (40, 8, {"tone": "keep"}, 1, 32),
         (99, 101, {"denoise": 0, "strength": 0.9}, 1, 40), (99, 101, {"dehaze": 0.5, "denoise": 0.2}, 0.8, 40),
     ]  # fmt: skip
     for height, width, options, seen, window in cases:

@@ -118,10 +118,10 @@ def test_window_zero_is_the_whole_image_and_a_number_overrides_the_ticket():
 def test_a_haze_head_decides_one_amount_for_the_whole_photograph():
     head = make_head()
     sure, never = replace(head, low=0.0, high=1e-9), replace(head, low=1 - 1e-9, high=1.0)
-    hazy, clear = (restore(PIXELS, replace(TICKET, haze_head=each), backend="torch") for each in (sure, never))
-    np.testing.assert_array_equal(hazy, restore(PIXELS, TICKET, backend="torch"))
-    np.testing.assert_array_equal(clear, restore(PIXELS, TICKET, backend="torch", tone="keep"))
-    np.testing.assert_array_equal(clear, restore(PIXELS, TICKET, backend="torch", dehaze=0))
+    hazy, clear = (restore(PIXELS, replace(CUT, haze_head=each), backend="torch") for each in (sure, never))
+    np.testing.assert_array_equal(hazy, restore(PIXELS, CUT, backend="torch"))
+    np.testing.assert_array_equal(clear, restore(PIXELS, CUT, backend="torch", tone="keep"))
+    np.testing.assert_array_equal(clear, restore(PIXELS, CUT, backend="torch", dehaze=0))
     assert np.abs(hazy - clear).max() > 1e-4
 
 

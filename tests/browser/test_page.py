@@ -236,7 +236,7 @@ def test_old_pictures_are_packed_away_and_come_back_unchanged(page, static_site)
           const equal = (a, b) => a.length === b.length && a.every((value, index) => value === b[index]);
           pictures.drop(items[0]);
           const unchanged = ({ before, change }, i) => equal(before.data, images[i].data) && change.haze === i / 4
-            && equal(change.steps, changes[i].steps) && equal(change.parts.haze, changes[i].parts.haze);
+            && equal(change.steps, changes[i].steps) && equal(change.parts.own.shift, changes[i].parts.own.shift);
           return { kept, gone: (await pictures.get(items[0])) === undefined, same: got.map(unchanged) };
         }""",
         [list(encoded(photo(60, 40, which))) for which in range(4)],

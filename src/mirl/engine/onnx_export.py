@@ -73,6 +73,7 @@ def restoring_recipe(ticket: Ticket) -> dict[str, Any]:
             "removed": list(tone.REMOVED),
             "amount": list(tone.AMOUNT),
             "correlation": list(tone.CORRELATION),
+            "raised": list(tone.RAISED),
         },
         "haze_head": None if head is None else {**(head_facts(head) or {}), "values": base64.b64encode(values).decode()},
     }

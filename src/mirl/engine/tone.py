@@ -16,7 +16,9 @@ constants are measured: rain and noise keep what they need, photographs without 
 Windows see haze each on its own, so that a sky shows them as patches. So with several windows H is what they say together: a
 guided filter (He et al. 2013) on the blocks, M the mean over blocks at most R = window / 8 away, t = m - c by channel:
   alpha = (M(t s) - M(t) M(s)) / (M(s s) - M(s)^2 + 0.001), beta = M(t) - alpha M(s),
-  H = up'(M(alpha) s + M(beta)) + up(M(max(p, 0)) / (M(q) + 1e-6)) hx, and N stays as it is.
+  H = W (up'(M(alpha) s + M(beta)) + up(M(max(p, 0)) / (M(q) + 1e-6)) hx), and N stays as it is.
+W is a second witness: to take haze away raises contrast everywhere, W = ramp(sum p / sqrt(sum q sum v), 0.3, 0.5). Where a
+haze head is wrong about a picture, it mostly sees no such thing.
 """
 
 from typing import Any
@@ -32,6 +34,7 @@ Blocks = NDArray[np.float32]  # (rows of blocks, columns of blocks, channels)
 BLOCK = 8  # pixels
 LOCAL, REMOVED = 0.6, (0.3, 0.6)  # of a block's own word; the share of its fine energy that is removed
 AMOUNT, CORRELATION = (0.016, 0.028), (0.1, 0.3)  # of the photograph's: about 4 and 7 levels
+RAISED = (0.3, 0.5)
 _FLAT = np.float32(1e-6)  # a quarter of a level, squared: less is no texture
 _STEPS = 4  # leave about a hundredth of the step between two windows
 _GUIDED = 1e-3  # of a guide's variance: less is no structure, as in a sky
@@ -82,13 +85,16 @@ class Split:
         means = [self._products(pixels[band], restored[band], band.start) for band in bands]
         product, energy, power = np.split(np.concatenate(means), 3, axis=2)
         removed, raised = np.maximum(-product, 0), np.maximum(product, 0)
-        trust = np.maximum(LOCAL * _ramp(removed / (energy + _FLAT), REMOVED), _cleared(product, energy, power))
+        correlation = _correlation(product, energy, power)
+        cleared = _ramp(np.sqrt(removed.mean(dtype=np.float64)), AMOUNT) * _ramp(-correlation, CORRELATION)
+        trust = np.maximum(LOCAL * _ramp(removed / (energy + _FLAT), REMOVED), np.float32(cleared))
         bound = trust * np.sqrt(removed)
         shift, contrast = change - np.clip(change, -bound, bound), raised / (energy + _FLAT)
         self.own = self.common = (sharpened(shift), contrast)
         if radius := window // BLOCK:
-            ratio = _around(raised, radius) / (_around(energy, radius) + _FLAT)
-            self.common = (sharpened(_guided(mean, shift, radius)), ratio.astype(np.float32))
+            witness = np.float32(_ramp(correlation, RAISED))
+            ratio = (_around(raised, radius) / (_around(energy, radius) + _FLAT)).astype(np.float32)
+            self.common = (witness * sharpened(_guided(mean, shift, radius)), witness * ratio)
 
     def rest(self, pixels: Pixels, restored: Pixels, top: int) -> Pixels:
         """Return N (rows, w, 3) of a band of rows that begins at `top`, a multiple of the block."""
@@ -117,12 +123,10 @@ class Split:
         return np.concatenate([block_means(values).mean(axis=2, keepdims=True) for values in products], axis=2)
 
 
-def _cleared(product: Blocks, energy: Blocks, power: Blocks) -> np.float32:
-    """Return T: how surely the whole photograph is cleared of something, 0 to 1."""
+def _correlation(product: Blocks, energy: Blocks, power: Blocks) -> float:
+    """Return how the fine change of a photograph goes with what is fine in it: -1, all removed, to 1, all raised."""
     p, q, v = (float(values.sum(dtype=np.float64)) for values in (product, energy, power))
-    amount = np.sqrt(np.maximum(-product, 0).mean(dtype=np.float64))
-    correlation = -p / max(q * v, 1e-24) ** 0.5
-    return np.float32(_ramp(amount, AMOUNT) * _ramp(correlation, CORRELATION))
+    return p / max(q * v, 1e-24) ** 0.5
 
 
 def _ramp(value: Any, ends: tuple[float, float]) -> Any:

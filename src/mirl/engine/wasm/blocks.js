@@ -1,7 +1,7 @@
 /** What the 8x8 blocks of a photograph say of a network's change of it: the twin of Split in mirl/engine/tone.py. */
 
 const BLOCK = 8; // pixels
-const LOCAL = 0.6, REMOVED = [0.3, 0.6], AMOUNT = [0.016, 0.028], CORRELATION = [0.1, 0.3];
+const LOCAL = 0.6, REMOVED = [0.3, 0.6], AMOUNT = [0.016, 0.028], CORRELATION = [0.1, 0.3], RAISED = [0.3, 0.5];
 const FLAT = 1e-6; // a quarter of a level, squared: less is no texture
 const GUIDED = 1e-3; // of a guide's variance: less is no structure, as in a sky
 const STEPS = 4;
@@ -59,7 +59,8 @@ export function split(read, height, width, window) {
     }
     for (const each of sums) for (let column = 0; column < columns; column++) each[column] /= 3 * tall(row) * wide(column);
   }
-  const everywhere = cleared(product, energy, power), contrast = new Float32Array(rows * columns);
+  const along = correlation(product, energy, power), contrast = new Float32Array(rows * columns);
+  const everywhere = ramp(Math.sqrt(removedMean(product)), AMOUNT) * ramp(-along, CORRELATION);
   const raised = product.map((value) => Math.max(value, 0));
   for (let block = 0; block < contrast.length; block++) {
     const removed = Math.max(-product[block], 0), full = energy[block] + FLAT;
@@ -70,16 +71,21 @@ export function split(read, height, width, window) {
   const own = { shift: sharp(shift), contrast };
   if (!window) return { mean: sharpMean, own, common: own };
   const mixed = around(energy, rows, columns, window / BLOCK);
-  const ratio = around(raised, rows, columns, window / BLOCK).map((value, i) => value / (mixed[i] + FLAT));
-  const common = { shift: sharp(guided(mean, shift, rows, columns, window / BLOCK)), contrast: Float32Array.from(ratio) };
+  const witness = ramp(along, RAISED), smooth = sharp(guided(mean, shift, rows, columns, window / BLOCK));
+  const ratio = around(raised, rows, columns, window / BLOCK).map((value, i) => witness * value / (mixed[i] + FLAT));
+  const common = { shift: smooth.map((value) => witness * value), contrast: Float32Array.from(ratio) };
   return { mean: sharpMean, own, common };
 }
 
-/** How surely the whole photograph is cleared of something, 0 to 1. */
-function cleared(product, energy, power) {
-  const sum = (values) => values.reduce((all, value) => all + value, 0), [p, q, v] = [product, energy, power].map(sum);
-  const removed = product.reduce((all, value) => all + Math.max(-value, 0), 0) / product.length;
-  return ramp(Math.sqrt(removed), AMOUNT) * ramp(-p / Math.sqrt(Math.max(q * v, 1e-24)), CORRELATION);
+/** How the fine change of a photograph goes with what is fine in it: -1, all removed, to 1, all raised. */
+function correlation(product, energy, power) {
+  const [p, q, v] = [product, energy, power].map((values) => values.reduce((all, value) => all + value, 0));
+  return p / Math.sqrt(Math.max(q * v, 1e-24));
+}
+
+/** The mean of the fine energy that blocks lose. */
+function removedMean(product) {
+  return product.reduce((all, value) => all + Math.max(-value, 0), 0) / product.length;
 }
 
 function ramp(value, [low, high]) {
@@ -161,9 +167,21 @@ export class Enlarged {
     this.mixed = new Float32Array(channels * columns);
     this.out = new Float32Array(channels * width);
     const places = Array.from({ length: width }, (_, x) => between(x, columns));
-    this.left = Int32Array.from(places, ([left]) => channels * left);
-    this.right = Int32Array.from(places, ([, right]) => channels * right);
+    this.left = Int32Array.from(places, ([left]) => left);
+    this.right = Int32Array.from(places, ([, right]) => right);
     this.weight = Float32Array.from(places, ([, , weight]) => weight);
+  }
+
+  /**
+   * Blocks at the height of a row: (columns, channels), written anew at the next call. Pixel x of the row lies between columns
+   * `left[x]` and `right[x]`; `weight[x]` is the share of the latter.
+   * @param {number} y
+   */
+  line(y) {
+    const { mixed, blocks } = this, [above, below, share] = between(y, this.rows);
+    for (let i = 0, a = above * mixed.length, b = below * mixed.length; i < mixed.length; i++, a++, b++)
+      mixed[i] = blocks[a] + (blocks[b] - blocks[a]) * share;
+    return mixed;
   }
 
   /**
@@ -171,12 +189,10 @@ export class Enlarged {
    * @returns {Float32Array} (width, channels), written anew at the next call
    */
   row(y) {
-    const { mixed, out, left, right, weight, blocks, channels } = this, [above, below, share] = between(y, this.rows);
-    for (let i = 0, a = above * mixed.length, b = below * mixed.length; i < mixed.length; i++, a++, b++)
-      mixed[i] = blocks[a] + (blocks[b] - blocks[a]) * share;
+    const mixed = this.line(y), { out, left, right, weight, channels } = this;
     for (let x = 0, to = 0; x < left.length; x++)
-      for (let c = 0, a = left[x], b = right[x]; c < channels; c++, a++, b++)
-        out[to++] = mixed[a] + (mixed[b] - mixed[a]) * weight[x];
+      for (let a = channels * left[x], b = channels * right[x], end = a + channels, share = weight[x]; a < end; a++, b++)
+        out[to++] = mixed[a] + (mixed[b] - mixed[a]) * share;
     return out;
   }
 }

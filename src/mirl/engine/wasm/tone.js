@@ -28,26 +28,29 @@ export function checkTone({ strength = 1, denoise = 1, dehaze = 1, tone = "auto"
   if (!TONES.includes(tone)) throw new Error(`tone must be ${TONES.join(" or ")}, found ${tone}`);
 }
 
-/** H or H', row by row. */
+/** So much of the haze that each window found, and of that which all found together, row by row. */
 class Haze {
   /**
-   * @param {Float32Array} mean
-   * @param {import("./blocks.js").Change} change
+   * @param {Parts} parts
+   * @param {number} ofOwn
+   * @param {number} ofCommon
    * @param {number} height
    * @param {number} width
    */
-  constructor(mean, { shift, contrast }, height, width) {
-    [this.mean, this.shift, this.contrast] = [mean, shift, contrast].map((blocks) => new Enlarged(blocks, height, width));
+  constructor({ mean, own, common }, ofOwn, ofCommon, height, width) {
+    const mixed = (name) => own[name].map((value, i) => ofOwn * value + ofCommon * common[name][i]);
+    const blocks = [mean, mixed("shift"), mixed("contrast")];
+    [this.mean, this.shift, this.contrast] = blocks.map((each) => new Enlarged(each, height, width));
   }
 
-  /** Add `share` of row `y` to `out`; `x` is that row of the photograph. */
-  add(out, share, y, x) {
-    const means = this.mean.row(y), contrasts = this.contrast.row(y), shifts = this.shift.row(y);
-    for (let k = 0, i = 0; k < contrasts.length; k++, i += 3) {
-      const contrast = contrasts[k];
-      out[i] += share * (shifts[i] + contrast * (x[i] - means[i]));
-      out[i + 1] += share * (shifts[i + 1] + contrast * (x[i + 1] - means[i + 1]));
-      out[i + 2] += share * (shifts[i + 2] + contrast * (x[i + 2] - means[i + 2]));
+  /** Add row `y` to `out`; `x` is that row of the photograph. */
+  add(out, y, x) {
+    const means = this.mean.line(y), shifts = this.shift.line(y), contrasts = this.contrast.line(y);
+    const { left, right, weight } = this.contrast;
+    for (let k = 0, i = 0; k < left.length; k++) {
+      const a = left[k], b = right[k], there = weight[k], here = 1 - there, contrast = here * contrasts[a] + there * contrasts[b];
+      for (let l = 3 * a, r = 3 * b, end = l + 3; l < end; l++, r++, i++)
+        out[i] += here * shifts[l] + there * shifts[r] + contrast * (x[i] - here * means[l] - there * means[r]);
     }
   }
 }
@@ -67,16 +70,14 @@ export function tone(read, height, width, partsOf, several, options, seen, write
   const { strength = 1, denoise = 1, dehaze = 1 } = options, dehazed = options.tone === "keep" ? 0 : dehaze * seen;
   const own = several ? -denoise : dehazed - denoise, common = several ? dehazed : 0;
   const whole = !several && denoise === 1 && dehazed === 1; // the network's own output, clipped before it is blended
-  const parts = own || common ? partsOf() : null, hazes = [];
-  if (own) hazes.push([strength * own, new Haze(parts.mean, parts.own, height, width)]);
-  if (common) hazes.push([strength * common, new Haze(parts.mean, parts.common, height, width)]);
+  const haze = own || common ? new Haze(partsOf(), strength * own, strength * common, height, width) : null;
   const x = new Float32Array(3 * width), r = new Float32Array(3 * width), out = new Float32Array(3 * width);
   const share = strength * denoise;
   for (let y = 0; y < height; y++) {
     read(y, x, r);
     for (let i = 0; i < x.length; i++)
       out[i] = x[i] + (whole ? strength * (Math.min(Math.max(x[i] + r[i], 0), 1) - x[i]) : share * r[i]);
-    for (const [part, haze] of hazes) haze.add(out, part, y, x);
+    haze?.add(out, y, x);
     write(y, out);
   }
 }
