@@ -103,12 +103,12 @@ def test_density_by_macs_weighs_weights_by_their_uses(tmp_path: Path):
 
 def test_the_shipped_ticket_is_told_in_its_own_words(capsys: pytest.CaptureFixture[str]):
     """It is a control of its run, so that it has no level; its updates are those from the rewind point on."""
-    assert main(["verify", "small"]) == 0
+    assert main(["verify", "small-laboratory"]) == 0
     out = capsys.readouterr().out
     assert "│ ticket " in out
     assert "None" not in out
     assert "ok: counts and zeros; what it began from" in out
-    assert main(["inspect", "small"]) == 0
+    assert main(["inspect", "small-laboratory"]) == 0
     out = capsys.readouterr().out
     assert "rewound to update 1000, trained to 17000" in out
     assert "updates of this training" in out

@@ -282,8 +282,8 @@ def test_the_published_runs_pass_their_audit_and_are_those_of_the_shipped_ticket
     audits = {name: verify(run.path) for name, run in runs.items()}
     for audit in audits.values():
         assert audit.ok, audit.problems
-    for shipped in SHIPPED.glob("*.mirl"):
-        assert shipped.read_bytes() == evidence_measure.best_ticket(runs[shipped.stem]).ticket.read_bytes()
+    shipped = SHIPPED / "small-laboratory.mirl"
+    assert shipped.read_bytes() == evidence_measure.best_ticket(runs["small"]).ticket.read_bytes()
     for name, audit in audits.items():
         controls = {path.parent.name for path in published.glob(f"runs/{name}/controls/*/control.json")}
         assert {control["control"] for control in audit.controls} == controls
