@@ -195,8 +195,8 @@ def test_a_loss_that_is_not_finite_names_step_and_task_and_keeps_the_last_good_s
 
     whole = PatchStream.batch
 
-    def poisoned(self, step, count, rank=0, world=1):
-        batch = whole(self, step, count, rank, world)
+    def poisoned(self, step, count, rank=0, world=1, patch=None):
+        batch = whole(self, step, count, rank, world, patch)
         if step >= 3:
             batch.clean[batch.task == 1] = float("nan")
         return Batch(batch.degraded, batch.clean, batch.task)
@@ -537,9 +537,9 @@ def test_one_shot_pruning_has_no_updates_left_of_a_search_that_prunes_nothing(mi
 
 @pytest.mark.parametrize("cost", [parameter_count, macs_per_pixel])
 def test_narrower_is_the_widest_that_fits_and_fills_what_it_may_have(cost: Callable[[NetworkConfig], float]):
-    from mirl.recipe import small
+    from mirl.recipe import small_laboratory
 
-    network = small().network
+    network = small_laboratory().network
     fitted = narrower(network, cost(network) / 10, cost)
     assert fitted.blocks == network.blocks
     assert 0.095 * cost(network) < cost(fitted) <= cost(network) / 10
