@@ -145,7 +145,7 @@ def test_the_pipeline_runs_to_its_end_from_any_number_of_windows(
             name not in ("small", "less-rain")
         )
         assert ("weights were not kept" in part) == (name not in evidence.PACKED)
-        assert part.count("The recipe of `mirl search --recipe small` but for network.width 4, ") == 1
+        assert part.count("The recipe of `mirl search --recipe small-laboratory` but for network.width 4, ") == 1
         assert ("prune.score macs" in part) == (name == "small-macs")
     (part,) = [part for part in text.split("\n## ") if part.startswith("small\n")]
     file = best.ticket.relative_to(places.runs)

@@ -96,7 +96,7 @@ def _ticket(text: str, weights: dict[str, NDArray[Any]]) -> Ticket:
         windows, facts = Windows(entry["window"], entry["overlap"]), entry["haze_head"]
     ours = {name.removeprefix(_HEAD): np.asarray(weights[name]) for name in weights if facts and name.startswith(_HEAD)}
     head = head_of(facts, lambda shapes: ours)
-    of_network = {name: weight for name, weight in weights.items() if name.removeprefix(_HEAD) not in ours}
+    of_network = {name: weight for name, weight in weights.items() if not (facts and name.startswith(_HEAD))}
     return Ticket(network, of_network, masks, entry["provenance"], windows, head)
 
 
