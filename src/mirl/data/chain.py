@@ -5,7 +5,7 @@ and cut again, so that the coding's 8x8 grid and a sensor's pattern lie at any p
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -186,5 +186,3 @@ PLAIN_MAKERS: Mapping[FieldName, Maker | None] = {
     "none": None, "white": weak_gaussian, "gaussian": any_gaussian, "correlated": correlated, "camera": sensor,
 }  # fmt: skip
 """Fields that need no bank of their own; rain and haze are made by `mirl.data.patches`."""
-
-MakerFor = Callable[[FieldName, ImageStore], Maker | None]
