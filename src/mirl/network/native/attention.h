@@ -1,0 +1,305 @@
+/* The attention half of a block: y = x + project(softmax(temperature q kT) v) with q, k, v the depthwise filtered parts of
+   qkv(LayerNorm(x)), attention over channels (Restormer, arXiv 2111.09881, equation 1). Attention and projection are multiplied
+   into one matrix an image. Forward keeps q, k, v and the sums over pixels; backward makes what lies before the filters again. */
+#ifndef MIRL_ATTENTION_H
+#define MIRL_ATTENTION_H
+
+#include "matmul.h"
+#include "pieces.h"
+
+#define LEAST 1e-24f /* the product of squared lengths that q and k have at least */
+
+typedef struct {
+  int C, c, heads, d, dp, wide, ld; /* channels; padded to 16; of a head; of a head padded; 3 c; of a kept row */
+  size_t strip, image;              /* of kept features: elements of a strip, bytes of an image */
+  strips s;
+  layer_norm norm;
+  float *x, *n, *taps, *A, *M, *rows;
+  element *qkv, *as_n, *as_wide, *packed;
+  void *side;
+} attend;
+
+static float *sums_of(const attend *t, void *kept, int image) { return (float *)((char *)kept + (size_t)image * t->image); }
+static float *squares_of(const attend *t, float *sums) { return sums + (size_t)t->heads * t->dp * t->dp; }
+static element *strip_of(const attend *t, void *kept, int image, int s) {
+  size_t head = sizeof(float) * up(t->heads * t->dp * t->dp + 2 * t->c, 16);
+  return (element *)((char *)kept + (size_t)image * t->image + head) + (size_t)s * t->strip;
+}
+
+static void pack_qkv(const mirl_attention *j, int c, int transposed, float *rows, element *to) {
+  int C = j->channels;
+  memset(rows, 0, sizeof(float) * 3 * c * C);
+  for (int part = 0; part < 3; part++) memcpy(rows + (size_t)part * c * C, j->qkv + (size_t)part * C * C, sizeof(float) * C * C);
+  view v = transposed ? (view){rows, C, 1, 3 * c, C} : (view){rows, 1, C, C, 3 * c};
+  pack(&v, to);
+}
+static void qkv_taps(const mirl_attention *j, int c, int turned, float *taps) {
+  memset(taps, 0, sizeof(float) * 9 * 3 * c);
+  for (int part = 0; part < 3; part++) tap_rows(j->depthwise + (size_t)part * 9 * j->channels, j->channels, turned, taps + part * c, 3 * c);
+}
+
+static attend make_attend(const mirl_attention *j, arena *a) {
+  attend t = {.C = j->channels, .c = up(j->channels, UNIT), .heads = j->heads, .d = j->channels / j->heads};
+  t.dp = up(t.d, UNIT), t.wide = 3 * t.c, t.ld = up(t.wide, 32);
+  t.s = cut(j->height, j->width);
+  t.strip = (size_t)t.s.most * t.ld;
+  t.image = up(sizeof(float) * up(t.heads * t.dp * t.dp + 2 * t.c, 16), 64) + (sizeof(element) * t.strip * t.s.count + 319) / 64 * 64;
+  t.norm = make_norm(a, t.C, j->norm_weight, j->norm_bias);
+  t.x = FLOATS(a, (size_t)t.s.most * t.c);
+  t.n = FLOATS(a, (size_t)t.s.most * t.c);
+  t.taps = FLOATS(a, 9 * t.wide);
+  t.A = FLOATS(a, t.C * t.d);
+  t.M = FLOATS(a, t.C * t.C);
+  t.rows = FLOATS(a, (size_t)t.wide * t.C);
+  t.qkv = take(a, sizeof(element) * packed_size(t.C, t.wide));
+  t.packed = take(a, sizeof(element) * packed_size(t.c, t.c));
+  t.as_n = take(a, sizeof(element) * t.s.most * up(t.c, 32));
+  t.as_wide = take(a, sizeof(element) * t.s.most * t.ld);
+  t.side = take(a, outer_bytes(t.s.most, t.wide, t.wide));
+  if (!a->base) return t;
+  qkv_taps(j, t.c, 0, t.taps);
+  pack_qkv(j, t.c, 0, t.rows, t.qkv);
+  return t;
+}
+
+/* A = softmax over k of temperature gram / sqrt(squares q, squares k): (channels, d). */
+static void affinity(const attend *t, const float *gram, const float *squares, const float *temperature, float *A) {
+  int d = t->d;
+  for (int r = 0; r < t->C; r++) {
+    int h = r / d, i = r % d;
+    const float *g = gram + ((size_t)h * t->dp + i) * t->dp, *k = squares + t->c + h * d;
+    float *to = A + (size_t)r * d, most = -1e30f, sum = 0;
+    for (int e = 0; e < d; e++) {
+      float lengths = squares[r] * k[e] < LEAST ? LEAST : squares[r] * k[e];
+      to[e] = g[e] / __builtin_sqrtf(lengths) * temperature[h];
+      if (to[e] > most) most = to[e];
+    }
+    for (int e = 0; e < d; e++) sum += to[e] = exponential(to[e] - most);
+    for (int e = 0; e < d; e++) to[e] /= sum;
+  }
+}
+
+/* M = project A, head by head: (channels, channels). */
+static void merge(const attend *t, const float *project, const float *A, float *M) {
+  int C = t->C, d = t->d;
+  memset(M, 0, sizeof(float) * C * C);
+  for (int o = 0; o < C; o++)
+    for (int i = 0; i < C; i++) {
+      float w = project[(size_t)o * C + i];
+      if (w == 0) continue;
+      const float *a = A + (size_t)i * d;
+      float *m = M + (size_t)o * C + i / d * d;
+      for (int e = 0; e < d; e++) m[e] += w * a[e];
+    }
+}
+
+static size_t attention_kept_bytes(const mirl_attention *j) {
+  arena a = {NULL, 0};
+  return make_attend(j, &a).image * j->images + 256;
+}
+
+static size_t attention_forward(const mirl_attention *j, void *scratch) {
+  arena a = {scratch, 0};
+  attend t = make_attend(j, &a);
+  const strips *s = &t.s;
+  ring before = make_ring(&a, s, t.wide);
+  float *o = FLOATS(&a, (size_t)s->most * t.wide);
+  if (!scratch) return a.used;
+  memset(t.n, 0, sizeof(float) * s->most * t.c);
+  memset(o, 0, sizeof(float) * s->most * t.wide);
+  begin_products();
+  for (int image = 0; image < j->images; image++) {
+    size_t start = (size_t)image * j->height * j->width * t.C;
+    float *gram = sums_of(&t, j->kept, image), *squares = squares_of(&t, gram);
+    memset(gram, 0, sizeof(float) * (t.heads * t.dp * t.dp + 2 * t.c));
+    for (int i = 0; i <= s->count; i++) {
+      int ld;
+      if (i < s->count) {
+        int pixels = pixels_of(s, i);
+        pad_rows(j->x + start + (size_t)first_row(s, i) * j->width * t.C, t.C, pixels, pixels, t.x, t.c);
+        norm_forward(&t.norm, t.x, pixels, NULL, NULL, t.n);
+        const element *N = operand(t.n, t.c, up(pixels, 16), t.c, t.as_n, &ld);
+        mul(pixels, t.wide, t.C, N, ld, t.qkv, before.slots[i % 3], t.wide, 0);
+      }
+      int q = i - 1;
+      if (q < 0) continue;
+      int pixels = pixels_of(s, q);
+      element *kept = strip_of(&t, j->kept, image, q);
+#ifdef MIRL_AMX
+      float *out = o;
+      int ld_out = t.wide;
+#else
+      float *out = kept;
+      int ld_out = t.ld;
+#endif
+      for (int r = 0; r < rows_of(s, q); r++) {
+        int y = first_row(s, q) + r;
+        depthwise_row(row_of(&before, s, y - 1), row_of(&before, s, y), row_of(&before, s, y + 1), j->width, t.wide, t.wide, t.taps, t.wide,
+                      out + (size_t)r * j->width * ld_out, ld_out, squares, 2 * t.c);
+      }
+      clear_rows(out, ld_out, pixels, s->most);
+      operand(out, ld_out, s->most, t.wide, kept, &ld);
+      for (int h = 0; h < t.heads; h++)
+        outer(pixels, t.d, t.d, kept + h * t.d, t.ld, kept + t.c + h * t.d, t.ld, gram + (size_t)h * t.dp * t.dp, t.dp, t.side);
+    }
+    affinity(&t, gram, squares, j->temperature, t.A);
+    merge(&t, j->project, t.A, t.M);
+    view v = {t.M, 1, t.C, t.C, t.C};
+    pack(&v, t.packed);
+    for (int i = 0; i < s->count; i++) {
+      int pixels = pixels_of(s, i);
+      size_t at_strip = start + (size_t)first_row(s, i) * j->width * t.C;
+      mul(pixels, t.c, t.C, strip_of(&t, j->kept, image, i) + 2 * t.c, t.ld, t.packed, o, t.c, 0);
+      add_rows(j->x + at_strip, o, t.c, t.C, pixels, j->y + at_strip);
+    }
+  }
+  end_products();
+  return 0;
+}
+
+/* From the gradient of M, (channels, channels) in rows of c: those of project (added) and temperature (added), D the gradient of the
+   gram, (channels, d), and `own`, what q and k get for their own length, 2 c. */
+static void attention_gradients(const attend *t, const mirl_attention *j, const float *gram, const float *squares, const float *A,
+                                const float *gM, float *At, float *gA, float *D, float *own) {
+  int C = t->C, d = t->d, c = t->c;
+  for (int i = 0; i < C; i++)
+    for (int e = 0; e < d; e++) At[(i / d * d + e) * d + i % d] = A[i * d + e];
+  memset(gA, 0, sizeof(float) * C * d);
+  for (int o = 0; o < C; o++)
+    for (int h = 0; h < t->heads; h++) {
+      const float *m = gM + (size_t)o * c + h * d, *w = j->project + (size_t)o * C + h * d;
+      float *to = j->grad_project + (size_t)o * C + h * d;
+      for (int e = 0; e < d; e++)
+        for (int i = 0; i < d; i++) to[i] += m[e] * At[(h * d + e) * d + i];
+      for (int i = 0; i < d; i++)
+        for (int e = 0; e < d; e++) gA[(h * d + i) * d + e] += w[i] * m[e];
+    }
+  memset(own, 0, sizeof(float) * 2 * c);
+  for (int r = 0; r < C; r++) {
+    int h = r / d, i = r % d;
+    const float *a = A + (size_t)r * d, *g = gA + (size_t)r * d, *row = gram + ((size_t)h * t->dp + i) * t->dp;
+    float dot = 0, sum = 0, T = j->temperature[h];
+    for (int e = 0; e < d; e++) dot += a[e] * g[e];
+    for (int e = 0; e < d; e++) {
+      float lengths = squares[r] * squares[c + h * d + e];
+      int short_one = lengths < LEAST;
+      float scale = 1 / __builtin_sqrtf(short_one ? LEAST : lengths), logit = a[e] * (g[e] - dot), cosine = row[e] * scale;
+      D[r * d + e] = logit * scale * T;
+      sum += logit * cosine;
+      if (short_one) continue;
+      own[r] -= logit * cosine * T / squares[r];
+      own[c + h * d + e] -= logit * cosine * T / squares[c + h * d + e];
+    }
+    j->grad_temperature[h] += sum;
+  }
+}
+
+#ifdef MIRL_AMX
+ALWAYS vf load_element(const element *p) {
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+}
+#else
+ALWAYS vf load_element(const element *p) { return load(p); }
+#endif
+
+static size_t attention_backward(const mirl_attention *j, void *scratch) {
+  arena a = {scratch, 0};
+  attend t = make_attend(j, &a);
+  const strips *s = &t.s;
+  int C = t.C, c = t.c, d = t.d, wide = t.wide;
+  ring before = make_ring(&a, s, wide), grads = make_ring(&a, s, wide), n = make_ring(&a, s, c), xhat = make_ring(&a, s, c);
+  float *rstd = FLOATS(&a, 3 * s->most), *g = FLOATS(&a, (size_t)s->most * c), *gh = FLOATS(&a, (size_t)s->most * wide);
+  float *gn = FLOATS(&a, (size_t)s->most * c), *turned = FLOATS(&a, 9 * wide), *grad_taps = FLOATS(&a, 9 * wide);
+  float *grad_qkv = FLOATS(&a, (size_t)wide * c), *gM = FLOATS(&a, (size_t)c * c), *At = FLOATS(&a, C * d), *gA = FLOATS(&a, C * d);
+  float *D = FLOATS(&a, C * d), *own = FLOATS(&a, 2 * c);
+  size_t one_head = packed_size(d, d);
+  element *qkv_back = take(&a, sizeof(element) * packed_size(wide, c)), *as_g = take(&a, sizeof(element) * s->most * up(c, 32));
+  element *for_q = take(&a, sizeof(element) * t.heads * one_head), *for_k = take(&a, sizeof(element) * t.heads * one_head);
+  if (!scratch) return a.used;
+  qkv_taps(j, c, 1, turned);
+  pack_qkv(j, c, 1, t.rows, qkv_back);
+  memset(grad_taps, 0, sizeof(float) * 9 * wide);
+  memset(grad_qkv, 0, sizeof(float) * wide * c);
+  memset(j->grad_project, 0, sizeof(float) * C * C);
+  memset(j->grad_temperature, 0, sizeof(float) * t.heads);
+  begin_products();
+  for (int image = 0; image < j->images; image++) {
+    size_t start = (size_t)image * j->height * j->width * C;
+    float *gram = sums_of(&t, j->kept, image), *squares = squares_of(&t, gram);
+    affinity(&t, gram, squares, j->temperature, t.A);
+    merge(&t, j->project, t.A, t.M);
+    view back = {t.M, C, 1, C, C};
+    pack(&back, t.packed);
+    memset(gM, 0, sizeof(float) * c * c);
+    for (int i = 0; i < s->count; i++) {
+      int ld;
+      pad_rows(j->grad_y + start + (size_t)first_row(s, i) * j->width * C, C, pixels_of(s, i), s->most, g, c);
+      const element *G = operand(g, c, s->most, c, as_g, &ld);
+      outer(pixels_of(s, i), C, C, G, ld, strip_of(&t, j->kept, image, i) + 2 * c, t.ld, gM, c, t.side);
+    }
+    attention_gradients(&t, j, gram, squares, t.A, gM, At, gA, D, own);
+    for (int h = 0; h < t.heads; h++) {
+      view q = {D + h * d * d, 1, d, d, d}, k = {D + h * d * d, d, 1, d, d};
+      pack(&q, for_q + h * one_head);
+      pack(&k, for_k + h * one_head);
+    }
+    for (int i = 0; i < s->count + 2; i++) {
+      int ld, ld_g, pixels;
+      if (i < s->count) {
+        pixels = pixels_of(s, i);
+        pad_rows(j->x + start + (size_t)first_row(s, i) * j->width * C, C, pixels, pixels, t.x, c);
+        norm_forward(&t.norm, t.x, pixels, xhat.slots[i % 3], rstd + i % 3 * s->most, n.slots[i % 3]);
+        const element *N = operand(n.slots[i % 3], c, up(pixels, 16), c, t.as_n, &ld);
+        mul(pixels, wide, C, N, ld, t.qkv, before.slots[i % 3], wide, 0);
+      }
+      int q = i - 1;
+      if (q >= 0 && q < s->count) {
+        pixels = pixels_of(s, q);
+        const element *kept = strip_of(&t, j->kept, image, q);
+        float *to = grads.slots[q % 3];
+        pad_rows(j->grad_y + start + (size_t)first_row(s, q) * j->width * C, C, pixels, s->most, g, c);
+        const element *G = operand(g, c, up(pixels, 16), c, as_g, &ld_g);
+        for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + c + h * d, t.ld, for_q + h * one_head, to + h * d, wide, 0);
+        for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + h * d, t.ld, for_k + h * one_head, to + c + h * d, wide, 0);
+        mul(pixels, c, C, G, ld_g, t.packed, to + 2 * c, wide, 0);
+        for (int p = 0; p < pixels; p++)
+          for (int k = 0; k < 2 * c; k += LANES) {
+            float *z = to + (size_t)p * wide + k;
+            store(z, load(z) + load(own + k) * load_element(kept + (size_t)p * t.ld + k));
+          }
+        for (int r = 0; r < rows_of(s, q); r++) {
+          int y = first_row(s, q) + r;
+          depthwise_taps(row_of(&before, s, y - 1), row_of(&before, s, y), row_of(&before, s, y + 1), to + (size_t)r * j->width * wide,
+                         j->width, wide, wide, wide, grad_taps, wide);
+        }
+      }
+      q = i - 2;
+      if (q < 0) continue;
+      pixels = pixels_of(s, q);
+      for (int r = 0; r < rows_of(s, q); r++) {
+        int y = first_row(s, q) + r;
+        depthwise_row(row_of(&grads, s, y - 1), row_of(&grads, s, y), row_of(&grads, s, y + 1), j->width, wide, wide, turned, wide,
+                      gh + (size_t)r * j->width * wide, wide, NULL, 0);
+      }
+      clear_rows(gh, wide, pixels, s->most);
+      const element *G = operand(gh, wide, s->most, wide, t.as_wide, &ld_g), *N = operand(n.slots[q % 3], c, s->most, c, t.as_n, &ld);
+      outer(pixels, wide, C, G, ld_g, N, ld, grad_qkv, c, t.side);
+      mul(pixels, c, wide, G, ld_g, qkv_back, gn, c, 0);
+      size_t at_strip = start + (size_t)first_row(s, q) * j->width * C;
+      pad_rows(j->grad_y + at_strip, C, pixels, pixels, g, c);
+      norm_backward(&t.norm, gn, xhat.slots[q % 3], rstd + q % 3 * s->most, pixels, g);
+      copy_rows(g, c, C, pixels, j->grad_x + at_strip);
+    }
+  }
+  end_products();
+  for (int part = 0; part < 3; part++) {
+    copy_rows(grad_qkv + (size_t)part * c * c, c, C, C, j->grad_qkv + (size_t)part * C * C);
+    for (int k = 0; k < C; k++)
+      for (int e = 0; e < 9; e++) j->grad_depthwise[((size_t)part * C + k) * 9 + e] = grad_taps[e * wide + part * c + k];
+  }
+  memcpy(j->grad_norm_weight, t.norm.grad_weight, sizeof(float) * C);
+  memcpy(j->grad_norm_bias, t.norm.grad_bias, sizeof(float) * C);
+  return 0;
+}
+
+#endif

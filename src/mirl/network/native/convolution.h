@@ -1,0 +1,110 @@
+/* A dense 3x3 convolution with zero padding, channels last: nine products with pixels of a padded copy, each shifted by a tap. The
+   copy's rows follow each other with two columns of zeros in between, so that a strip is one product; what falls on these
+   columns is left out. */
+#ifndef MIRL_CONVOLUTION_H
+#define MIRL_CONVOLUTION_H
+
+#include "matmul.h"
+#include "pieces.h"
+
+/* Rows first - 1 to first + rows of a picture with zeros around them, n floats a pixel into rows of ld. */
+static void padded_strip(const float *picture, int height, int width, int n, int first, int rows, float *to, int ld) {
+  size_t line = (size_t)(width + 2) * ld;
+  for (int r = -1; r <= rows; r++, to += line) {
+    int y = first + r;
+    memset(to, 0, sizeof(float) * line);
+    if (y < 0 || y >= height) continue;
+    pad_rows(picture + (size_t)y * width * n, n, width, width, to + ld, ld);
+  }
+}
+
+typedef struct {
+  strips s;
+  int i, o, most; /* inputs and outputs padded to 16, padded pixels of a strip rounded up to 32 */
+  size_t padded;  /* pixels of a padded strip, with room for shifted products */
+} convolution;
+
+static convolution make_convolution(const mirl_convolution *j) {
+  convolution k = {.s = cut(j->height, j->width), .i = up(j->inputs, UNIT), .o = up(j->outputs, UNIT)};
+  k.most = up(k.s.rows * (j->width + 2), 32);
+  k.padded = (size_t)(k.s.rows + 2) * (j->width + 2) + 64;
+  return k;
+}
+
+/* y = weight * x, `n` inputs in rows of ld; packed (outputs, tap, inputs). */
+static void convolve(const convolution *k, int images, const float *x, int n, int ld, const element *packed, float *y, int outputs, int ldo,
+                     float *copy, element *as_copy, float *out) {
+  const strips *s = &k->s;
+  int w = s->width;
+  for (int image = 0; image < images; image++)
+    for (int i = 0; i < s->count; i++) {
+      int rows = rows_of(s, i), ld_a;
+      padded_strip(x + (size_t)image * s->height * w * n, s->height, w, n, first_row(s, i), rows, copy, ld);
+      const element *A = operand(copy, ld, (int)k->padded, ld, as_copy, &ld_a), *at_tap[9];
+      for (int t = 0; t < 9; t++) at_tap[t] = A + (size_t)(t / 3 * (w + 2) + t % 3) * ld_a;
+      mul_segments(up(rows * (w + 2) - 2, 16), ldo, n, 9, at_tap, ld_a, packed, out, ldo, 0);
+      for (int r = 0; r < rows; r++)
+        copy_rows(out + (size_t)r * (w + 2) * ldo, ldo, outputs, w, y + (((size_t)image * s->height + first_row(s, i) + r) * w) * outputs);
+    }
+}
+
+static size_t convolution_forward(const mirl_convolution *j, void *scratch) {
+  arena a = {scratch, 0};
+  convolution k = make_convolution(j);
+  float *copy = FLOATS(&a, k.padded * k.i), *out = FLOATS(&a, (size_t)k.most * k.o);
+  element *as_copy = take(&a, sizeof(element) * k.padded * up(k.i, 32)), *packed = take(&a, sizeof(element) * 9 * packed_size(j->inputs, k.o));
+  if (!scratch) return a.used;
+  memset(copy, 0, sizeof(float) * k.padded * k.i);
+  view v = {j->weight, 9, (ptrdiff_t)j->inputs * 9, j->inputs, j->outputs};
+  pack_segments(&v, 9, 1, packed);
+  begin_products();
+  convolve(&k, j->images, j->x, j->inputs, k.i, packed, j->y, j->outputs, k.o, copy, as_copy, out);
+  end_products();
+  return 0;
+}
+
+static size_t convolution_backward(const mirl_convolution *j, void *scratch) {
+  arena a = {scratch, 0};
+  convolution k = make_convolution(j);
+  const strips *s = &k.s;
+  int w = j->width;
+  float *copy = FLOATS(&a, k.padded * k.i), *grads = FLOATS(&a, k.padded * k.o), *out = FLOATS(&a, (size_t)k.most * k.i);
+  float *sums = FLOATS(&a, (size_t)9 * k.o * k.i), *turned = FLOATS(&a, (size_t)9 * j->inputs * j->outputs);
+  element *as_copy = take(&a, sizeof(element) * k.padded * up(k.i, 32)), *as_grads = take(&a, sizeof(element) * k.padded * up(k.o, 32));
+  element *packed = take(&a, sizeof(element) * 9 * packed_size(j->outputs, k.i));
+  void *side = take(&a, outer_bytes(k.most, k.o, k.i));
+  if (!scratch) return a.used;
+  memset(copy, 0, sizeof(float) * k.padded * k.i);
+  memset(grads, 0, sizeof(float) * k.padded * k.o);
+  memset(sums, 0, sizeof(float) * 9 * k.o * k.i);
+  begin_products();
+  if (j->grad_x) {
+    for (int i = 0; i < j->inputs * j->outputs; i++)
+      for (int t = 0; t < 9; t++) turned[i * 9 + t] = j->weight[i * 9 + 8 - t];
+    view v = {turned, (ptrdiff_t)j->inputs * 9, 9, j->outputs, j->inputs};
+    pack_segments(&v, 9, 1, packed);
+    convolve(&k, j->images, j->grad_y, j->outputs, k.o, packed, j->grad_x, j->inputs, k.i, grads, as_grads, out);
+  }
+  memset(grads, 0, sizeof(float) * k.padded * k.o);
+  for (int image = 0; image < j->images; image++)
+    for (int i = 0; i < s->count; i++) {
+      int rows = rows_of(s, i), pixels = rows * (w + 2), ld, ld_g;
+      padded_strip(j->x + (size_t)image * j->height * w * j->inputs, j->height, w, j->inputs, first_row(s, i), rows, copy, k.i);
+      /* The gradients begin at their own first pixel: zeros are the two columns between rows. */
+      for (int r = 0; r < rows; r++) {
+        const float *from = j->grad_y + (((size_t)image * j->height + first_row(s, i) + r) * w) * j->outputs;
+        pad_rows(from, j->outputs, w, w + 2, grads + (size_t)r * (w + 2) * k.o, k.o);
+      }
+      clear_rows(grads, k.o, pixels, k.most);
+      const element *X = operand(copy, k.i, (int)k.padded, k.i, as_copy, &ld), *G = operand(grads, k.o, k.most, k.o, as_grads, &ld_g);
+      for (int t = 0; t < 9; t++)
+        outer(pixels, j->outputs, j->inputs, G, ld_g, X + (size_t)(t / 3 * (w + 2) + t % 3) * ld, ld, sums + (size_t)t * k.o * k.i, k.i, side);
+    }
+  end_products();
+  for (int o = 0; o < j->outputs; o++)
+    for (int i = 0; i < j->inputs; i++)
+      for (int t = 0; t < 9; t++) j->grad_weight[((size_t)o * j->inputs + i) * 9 + t] = sums[((size_t)t * k.o + o) * k.i + i];
+  return 0;
+}
+
+#endif
