@@ -91,6 +91,7 @@ class _Job:
         native = _native()
         self.ffi, self.lib, self.kind, self.variant = native.ffi, native.lib, kind, variant.encode()
         self.job = native.ffi.new(f"mirl_{kind} *", sizes)
+        self.held: list[Tensor] = []
 
     def give(self, **tensors: Tensor) -> "_Job":
         for name, tensor in tensors.items():
@@ -98,6 +99,7 @@ class _Job:
             if not tensor.is_contiguous() or tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.uint8):
                 raise MirlError(f"{name} is {tensor.dtype}, on {tensor.device}; expected contiguous float32 on the CPU")
             setattr(self.job, name, self.ffi.cast(kind, tensor.data_ptr()))
+            self.held.append(tensor)
         return self
 
     def run(self, direction: str) -> None:

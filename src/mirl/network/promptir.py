@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirl.layers import hidden_width, stage_widths
+from mirl.network.kernels import Kernels
 from mirl.recipe import NetworkConfig
 from mirl.ticket import Ticket
 
@@ -31,6 +32,8 @@ def conv3x3(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
 class Conv3x3(nn.Module):
     """Bias-free 3x3 convolution on (b, h, w, c) features; depthwise with `groups` equal to the channels."""
 
+    kernels: Kernels | None = None  # PyTorch's
+
     def __init__(self, inputs: int, outputs: int, groups: int = 1):
         super().__init__()
         self.groups = groups
@@ -38,6 +41,8 @@ class Conv3x3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, inputs) to (b, h, w, outputs) with zero padding."""
+        if self.kernels is not None and self.groups == 1:
+            return self.kernels.convolution(x, self.weight)
         return conv3x3(x, self.weight, self.groups)
 
 
@@ -111,6 +116,8 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Transformer block: attention and feed-forward, each behind a LayerNorm over channels and a residual."""
 
+    kernels: Kernels | None = None  # PyTorch's
+
     def __init__(self, channels: int, heads: int, expansion: float):
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
@@ -120,8 +127,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) to (b, h, w, c)."""
-        x = x + self.attention(self.norm1(x))
-        return x + self.feed_forward(self.norm2(x))
+        if self.kernels is None:
+            x = x + self.attention(self.norm1(x))
+            return x + self.feed_forward(self.norm2(x))
+        a, f = self.attention, self.feed_forward
+        weights = (a.qkv.weight, a.qkv_depthwise.weight, a.temperature, a.project.weight)
+        x = self.kernels.attention(x, self.norm1.weight, self.norm1.bias, *weights)
+        weights = (f.expand.weight, f.depthwise.weight, f.project.weight)
+        return self.kernels.feed_forward(x, self.norm2.weight, self.norm2.bias, *weights)
 
 
 class Prompt(nn.Module):
@@ -193,6 +206,13 @@ class PromptIR(nn.Module):
         """Run a stack of blocks."""
         out: Tensor = self.get_submodule(name)(x)
         return out
+
+
+def use_kernels(network: nn.Module, kernels: Kernels | None) -> None:
+    """Let every block and every dense convolution of `network` run on `kernels`; None stands for PyTorch's."""
+    for module in network.modules():
+        if isinstance(module, Block | Conv3x3):
+            module.kernels = kernels
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:

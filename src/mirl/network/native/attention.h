@@ -14,7 +14,7 @@ typedef struct {
   size_t strip, image;              /* of kept features: elements of a strip, bytes of an image */
   strips s;
   layer_norm norm;
-  float *x, *n, *taps, *A, *M, *rows;
+  float *x, *n, *taps, *A, *rows;
   element *qkv, *as_n, *as_wide, *packed;
   void *side;
 } attend;
@@ -49,7 +49,6 @@ static attend make_attend(const mirl_attention *j, arena *a) {
   t.n = FLOATS(a, (size_t)t.s.most * t.c);
   t.taps = FLOATS(a, 9 * t.wide);
   t.A = FLOATS(a, t.C * t.d);
-  t.M = FLOATS(a, t.C * t.C);
   t.rows = FLOATS(a, (size_t)t.wide * t.C);
   t.qkv = take(a, sizeof(element) * packed_size(t.C, t.wide));
   t.packed = take(a, sizeof(element) * packed_size(t.c, t.c));
@@ -79,18 +78,35 @@ static void affinity(const attend *t, const float *gram, const float *squares, c
   }
 }
 
-/* M = project A, head by head: (channels, channels). */
-static void merge(const attend *t, const float *project, const float *A, float *M) {
-  int C = t->C, d = t->d;
-  memset(M, 0, sizeof(float) * C * C);
-  for (int o = 0; o < C; o++)
-    for (int i = 0; i < C; i++) {
-      float w = project[(size_t)o * C + i];
-      if (w == 0) continue;
-      const float *a = A + (size_t)i * d;
-      float *m = M + (size_t)o * C + i / d * d;
-      for (int e = 0; e < d; e++) m[e] += w * a[e];
-    }
+/* Products of an image's small matrices: what is fixed, and memory. Rows of c, heads side by side. */
+typedef struct {
+  float *project, *M, *grad_project, *grad_A; /* padded to c x c, M in rows of `wide`, grad_A (heads, dp, dp) */
+  element *as_project, *as_M, *packed;        /* operands, up(c, 32) rows */
+  int ld, wide; /* a head's product may reach 16 columns beyond c */
+} small;
+
+static small make_small(const mirl_attention *j, const attend *t, arena *a) {
+  int c = t->c, rows = up(c, 32);
+  small m = {.wide = c + UNIT, .project = FLOATS(a, rows * c), .M = FLOATS(a, rows * (c + UNIT)), .grad_project = FLOATS(a, c * c)};
+  m.grad_A = FLOATS(a, t->heads * t->dp * t->dp);
+  m.as_project = take(a, sizeof(element) * rows * rows);
+  m.as_M = take(a, sizeof(element) * rows * rows);
+  m.packed = take(a, sizeof(element) * packed_size(t->dp, t->dp));
+  if (!a->base) return m;
+  pad_rows(j->project, t->C, t->C, rows, m.project, c);
+  memset(m.M, 0, sizeof(float) * rows * m.wide);
+  memset(m.grad_project, 0, sizeof(float) * c * c);
+  m.as_project = (element *)operand(m.project, c, rows, c, m.as_project, &m.ld);
+  return m;
+}
+
+/* M = project A, head by head. */
+static void merge(const attend *t, const small *m, const float *A) {
+  for (int h = 0; h < t->heads; h++) {
+    view v = {A + (size_t)h * t->d * t->d, t->d, 1, t->d, t->d};
+    pack(&v, m->packed);
+    mul(t->C, t->d, t->d, m->as_project + h * t->d, m->ld, m->packed, m->M + h * t->d, m->wide, 0);
+  }
 }
 
 static size_t attention_kept_bytes(const mirl_attention *j) {
@@ -104,6 +120,7 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
   const strips *s = &t.s;
   ring before = make_ring(&a, s, t.wide);
   float *o = FLOATS(&a, (size_t)s->most * t.wide);
+  small m = make_small(j, &t, &a);
   if (!scratch) return a.used;
   memset(t.n, 0, sizeof(float) * s->most * t.c);
   memset(o, 0, sizeof(float) * s->most * t.wide);
@@ -116,8 +133,8 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
       int ld;
       if (i < s->count) {
         int pixels = pixels_of(s, i);
-        pad_rows(j->x + start + (size_t)first_row(s, i) * j->width * t.C, t.C, pixels, pixels, t.x, t.c);
-        norm_forward(&t.norm, t.x, pixels, NULL, NULL, t.n);
+        const float *x = padded(j->x + start + (size_t)first_row(s, i) * j->width * t.C, t.C, pixels, pixels, t.x, t.c);
+        norm_forward(&t.norm, x, pixels, NULL, NULL, t.n);
         const element *N = operand(t.n, t.c, up(pixels, 16), t.c, t.as_n, &ld);
         mul(pixels, t.wide, t.C, N, ld, t.qkv, before.slots[i % 3], t.wide, 0);
       }
@@ -143,8 +160,8 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
         outer(pixels, t.d, t.d, kept + h * t.d, t.ld, kept + t.c + h * t.d, t.ld, gram + (size_t)h * t.dp * t.dp, t.dp, t.side);
     }
     affinity(&t, gram, squares, j->temperature, t.A);
-    merge(&t, j->project, t.A, t.M);
-    view v = {t.M, 1, t.C, t.C, t.C};
+    merge(&t, &m, t.A);
+    view v = {m.M, 1, m.wide, t.C, t.C};
     pack(&v, t.packed);
     for (int i = 0; i < s->count; i++) {
       int pixels = pixels_of(s, i);
@@ -157,27 +174,26 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
   return 0;
 }
 
-/* From the gradient of M, (channels, channels) in rows of c: those of project (added) and temperature (added), D the gradient of the
-   gram, (channels, d), and `own`, what q and k get for their own length, 2 c. */
-static void attention_gradients(const attend *t, const mirl_attention *j, const float *gram, const float *squares, const float *A,
-                                const float *gM, float *At, float *gA, float *D, float *own) {
-  int C = t->C, d = t->d, c = t->c;
-  for (int i = 0; i < C; i++)
-    for (int e = 0; e < d; e++) At[(i / d * d + e) * d + i % d] = A[i * d + e];
-  memset(gA, 0, sizeof(float) * C * d);
-  for (int o = 0; o < C; o++)
-    for (int h = 0; h < t->heads; h++) {
-      const float *m = gM + (size_t)o * c + h * d, *w = j->project + (size_t)o * C + h * d;
-      float *to = j->grad_project + (size_t)o * C + h * d;
-      for (int e = 0; e < d; e++)
-        for (int i = 0; i < d; i++) to[i] += m[e] * At[(h * d + e) * d + i];
-      for (int i = 0; i < d; i++)
-        for (int e = 0; e < d; e++) gA[(h * d + i) * d + e] += w[i] * m[e];
-    }
+/* From the gradient of M, (up(c, 32), c): those of project and temperature (added), D the gradient of the gram, (channels, d), and
+   `own`, what q and k get for their own length, 2 c. */
+static void attention_gradients(const attend *t, const mirl_attention *j, const small *m, const float *gram, const float *squares,
+                                const float *A, const float *gM, float *D, float *own) {
+  int C = t->C, d = t->d, c = t->c, ld;
+  const element *G = operand(gM, c, up(c, 32), c, m->as_M, &ld);
+  memset(m->grad_A, 0, sizeof(float) * t->heads * t->dp * t->dp);
+  for (int h = 0; h < t->heads; h++) {
+    view v = {A + (size_t)h * d * d, 1, d, d, d};
+    pack(&v, m->packed);
+    float *to = m->grad_project + h * d;
+    mul(C, d, d, G + h * d, ld, m->packed, m->M, m->wide, 0); /* M is free by now */
+    for (int o = 0; o < C; o++)
+      for (int i = 0; i < d; i++) to[(size_t)o * c + i] += m->M[(size_t)o * m->wide + i];
+    outer(C, d, d, m->as_project + h * d, m->ld, G + h * d, ld, m->grad_A + (size_t)h * t->dp * t->dp, t->dp, t->side);
+  }
   memset(own, 0, sizeof(float) * 2 * c);
   for (int r = 0; r < C; r++) {
     int h = r / d, i = r % d;
-    const float *a = A + (size_t)r * d, *g = gA + (size_t)r * d, *row = gram + ((size_t)h * t->dp + i) * t->dp;
+    const float *a = A + (size_t)r * d, *g = m->grad_A + ((size_t)h * t->dp + i) * t->dp, *row = gram + ((size_t)h * t->dp + i) * t->dp;
     float dot = 0, sum = 0, T = j->temperature[h];
     for (int e = 0; e < d; e++) dot += a[e] * g[e];
     for (int e = 0; e < d; e++) {
@@ -210,8 +226,8 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
   ring before = make_ring(&a, s, wide), grads = make_ring(&a, s, wide), n = make_ring(&a, s, c), xhat = make_ring(&a, s, c);
   float *rstd = FLOATS(&a, 3 * s->most), *g = FLOATS(&a, (size_t)s->most * c), *gh = FLOATS(&a, (size_t)s->most * wide);
   float *gn = FLOATS(&a, (size_t)s->most * c), *turned = FLOATS(&a, 9 * wide), *grad_taps = FLOATS(&a, 9 * wide);
-  float *grad_qkv = FLOATS(&a, (size_t)wide * c), *gM = FLOATS(&a, (size_t)c * c), *At = FLOATS(&a, C * d), *gA = FLOATS(&a, C * d);
-  float *D = FLOATS(&a, C * d), *own = FLOATS(&a, 2 * c);
+  float *grad_qkv = FLOATS(&a, (size_t)wide * c), *gM = FLOATS(&a, (size_t)up(c, 32) * c), *D = FLOATS(&a, C * d), *own = FLOATS(&a, 2 * c);
+  small m = make_small(j, &t, &a);
   size_t one_head = packed_size(d, d);
   element *qkv_back = take(&a, sizeof(element) * packed_size(wide, c)), *as_g = take(&a, sizeof(element) * s->most * up(c, 32));
   element *for_q = take(&a, sizeof(element) * t.heads * one_head), *for_k = take(&a, sizeof(element) * t.heads * one_head);
@@ -220,24 +236,23 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
   pack_qkv(j, c, 1, t.rows, qkv_back);
   memset(grad_taps, 0, sizeof(float) * 9 * wide);
   memset(grad_qkv, 0, sizeof(float) * wide * c);
-  memset(j->grad_project, 0, sizeof(float) * C * C);
   memset(j->grad_temperature, 0, sizeof(float) * t.heads);
   begin_products();
   for (int image = 0; image < j->images; image++) {
     size_t start = (size_t)image * j->height * j->width * C;
     float *gram = sums_of(&t, j->kept, image), *squares = squares_of(&t, gram);
     affinity(&t, gram, squares, j->temperature, t.A);
-    merge(&t, j->project, t.A, t.M);
-    view back = {t.M, C, 1, C, C};
+    merge(&t, &m, t.A);
+    view back = {m.M, m.wide, 1, C, C};
     pack(&back, t.packed);
-    memset(gM, 0, sizeof(float) * c * c);
+    memset(gM, 0, sizeof(float) * up(c, 32) * c);
     for (int i = 0; i < s->count; i++) {
       int ld;
-      pad_rows(j->grad_y + start + (size_t)first_row(s, i) * j->width * C, C, pixels_of(s, i), s->most, g, c);
-      const element *G = operand(g, c, s->most, c, as_g, &ld);
+      const float *gy = padded(j->grad_y + start + (size_t)first_row(s, i) * j->width * C, C, pixels_of(s, i), s->most, g, c);
+      const element *G = operand(gy, c, s->most, c, as_g, &ld);
       outer(pixels_of(s, i), C, C, G, ld, strip_of(&t, j->kept, image, i) + 2 * c, t.ld, gM, c, t.side);
     }
-    attention_gradients(&t, j, gram, squares, t.A, gM, At, gA, D, own);
+    attention_gradients(&t, j, &m, gram, squares, t.A, gM, D, own);
     for (int h = 0; h < t.heads; h++) {
       view q = {D + h * d * d, 1, d, d, d}, k = {D + h * d * d, d, 1, d, d};
       pack(&q, for_q + h * one_head);
@@ -247,8 +262,8 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
       int ld, ld_g, pixels;
       if (i < s->count) {
         pixels = pixels_of(s, i);
-        pad_rows(j->x + start + (size_t)first_row(s, i) * j->width * C, C, pixels, pixels, t.x, c);
-        norm_forward(&t.norm, t.x, pixels, xhat.slots[i % 3], rstd + i % 3 * s->most, n.slots[i % 3]);
+        const float *x = padded(j->x + start + (size_t)first_row(s, i) * j->width * C, C, pixels, pixels, t.x, c);
+        norm_forward(&t.norm, x, pixels, xhat.slots[i % 3], rstd + i % 3 * s->most, n.slots[i % 3]);
         const element *N = operand(n.slots[i % 3], c, up(pixels, 16), c, t.as_n, &ld);
         mul(pixels, wide, C, N, ld, t.qkv, before.slots[i % 3], wide, 0);
       }
@@ -257,8 +272,8 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
         pixels = pixels_of(s, q);
         const element *kept = strip_of(&t, j->kept, image, q);
         float *to = grads.slots[q % 3];
-        pad_rows(j->grad_y + start + (size_t)first_row(s, q) * j->width * C, C, pixels, s->most, g, c);
-        const element *G = operand(g, c, up(pixels, 16), c, as_g, &ld_g);
+        const float *gy = padded(j->grad_y + start + (size_t)first_row(s, q) * j->width * C, C, pixels, s->most, g, c);
+        const element *G = operand(gy, c, up(pixels, 16), c, as_g, &ld_g);
         for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + c + h * d, t.ld, for_q + h * one_head, to + h * d, wide, 0);
         for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + h * d, t.ld, for_k + h * one_head, to + c + h * d, wide, 0);
         mul(pixels, c, C, G, ld_g, t.packed, to + 2 * c, wide, 0);
@@ -286,9 +301,10 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
       outer(pixels, wide, C, G, ld_g, N, ld, grad_qkv, c, t.side);
       mul(pixels, c, wide, G, ld_g, qkv_back, gn, c, 0);
       size_t at_strip = start + (size_t)first_row(s, q) * j->width * C;
-      pad_rows(j->grad_y + at_strip, C, pixels, pixels, g, c);
-      norm_backward(&t.norm, gn, xhat.slots[q % 3], rstd + q % 3 * s->most, pixels, g);
-      copy_rows(g, c, C, pixels, j->grad_x + at_strip);
+      const float *gy = padded(j->grad_y + at_strip, C, pixels, pixels, g, c);
+      float *gx = C == c ? j->grad_x + at_strip : g;
+      norm_backward(&t.norm, gn, xhat.slots[q % 3], rstd + q % 3 * s->most, pixels, gy, gx);
+      if (gx == g) copy_rows(g, c, C, pixels, j->grad_x + at_strip);
     }
   }
   end_products();
@@ -297,6 +313,7 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
     for (int k = 0; k < C; k++)
       for (int e = 0; e < 9; e++) j->grad_depthwise[((size_t)part * C + k) * 9 + e] = grad_taps[e * wide + part * c + k];
   }
+  copy_rows(m.grad_project, c, C, C, j->grad_project);
   memcpy(j->grad_norm_weight, t.norm.grad_weight, sizeof(float) * C);
   memcpy(j->grad_norm_bias, t.norm.grad_bias, sizeof(float) * C);
   return 0;

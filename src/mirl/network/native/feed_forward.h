@@ -66,8 +66,8 @@ static size_t feed_forward_forward(const mirl_feed_forward *j, void *scratch) {
       int ld;
       if (s < f.s.count) {
         int pixels = pixels_of(&f.s, s);
-        pad_rows(j->x + start + (size_t)first_row(&f.s, s) * j->width * f.C, f.C, pixels, pixels, f.x, f.c);
-        norm_forward(&f.norm, f.x, pixels, NULL, NULL, n);
+        const float *x = padded(j->x + start + (size_t)first_row(&f.s, s) * j->width * f.C, f.C, pixels, pixels, f.x, f.c);
+        norm_forward(&f.norm, x, pixels, NULL, NULL, n);
         const element *A = operand(n, f.c, up(pixels, 16), f.c, f.as_n, &ld);
         mul(pixels, f.wide, f.C, A, ld, f.expand, hidden.slots[s % 3], f.wide, 0);
       }
@@ -119,16 +119,16 @@ static size_t feed_forward_backward(const mirl_feed_forward *j, void *scratch) {
       int ld, ld_g, pixels;
       if (t < s->count) {
         pixels = pixels_of(s, t);
-        pad_rows(j->x + start + (size_t)first_row(s, t) * j->width * f.C, f.C, pixels, pixels, f.x, f.c);
-        norm_forward(&f.norm, f.x, pixels, xhat.slots[t % 3], rstd + t % 3 * s->most, n.slots[t % 3]);
+        const float *x = padded(j->x + start + (size_t)first_row(s, t) * j->width * f.C, f.C, pixels, pixels, f.x, f.c);
+        norm_forward(&f.norm, x, pixels, xhat.slots[t % 3], rstd + t % 3 * s->most, n.slots[t % 3]);
         const element *A = operand(n.slots[t % 3], f.c, up(pixels, 16), f.c, f.as_n, &ld);
         mul(pixels, f.wide, f.C, A, ld, f.expand, hidden.slots[t % 3], f.wide, 0);
       }
       int q = t - 1;
       if (q >= 0 && q < s->count) {
         pixels = pixels_of(s, q);
-        pad_rows(j->grad_y + start + (size_t)first_row(s, q) * j->width * f.C, f.C, pixels, s->most, g, f.c);
-        const element *G = operand(g, f.c, s->most, f.c, as_g, &ld_g);
+        const float *gy = padded(j->grad_y + start + (size_t)first_row(s, q) * j->width * f.C, f.C, pixels, s->most, g, f.c);
+        const element *G = operand(gy, f.c, s->most, f.c, as_g, &ld_g);
         mul(pixels, f.h, f.C, G, ld_g, f.project, gu, f.h, 0);
         for (int r = 0; r < rows_of(s, q); r++) {
           int y = first_row(s, q) + r;
@@ -158,9 +158,10 @@ static size_t feed_forward_backward(const mirl_feed_forward *j, void *scratch) {
       outer(pixels, f.wide, f.C, G, ld_g, N, ld, grad_expand, f.c, side);
       mul(pixels, f.c, f.wide, G, ld_g, expand_back, gn, f.c, 0);
       size_t at_strip = start + (size_t)first_row(s, q) * j->width * f.C;
-      pad_rows(j->grad_y + at_strip, f.C, pixels, pixels, f.o, f.c);
-      norm_backward(&f.norm, gn, xhat.slots[q % 3], rstd + q % 3 * s->most, pixels, f.o);
-      copy_rows(f.o, f.c, f.C, pixels, j->grad_x + at_strip);
+      const float *gy = padded(j->grad_y + at_strip, f.C, pixels, pixels, f.o, f.c);
+      float *gx = f.C == f.c ? j->grad_x + at_strip : f.o;
+      norm_backward(&f.norm, gn, xhat.slots[q % 3], rstd + q % 3 * s->most, pixels, gy, gx);
+      if (gx == f.o) copy_rows(f.o, f.c, f.C, pixels, j->grad_x + at_strip);
     }
   }
   end_products();

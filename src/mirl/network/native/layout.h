@@ -38,6 +38,22 @@ ALWAYS int first_row(const strips *s, int strip) { return strip * s->rows; }
 ALWAYS int rows_of(const strips *s, int strip) { return strip + 1 < s->count ? s->rows : s->height - strip * s->rows; }
 ALWAYS int pixels_of(const strips *s, int strip) { return rows_of(s, strip) * s->width; }
 
+/* Rows of `n` floats into rows of `ld`, zeros behind them; rows `count` to `most` are zero. */
+static void pad_rows(const float *from, int n, int count, int most, float *to, int ld) {
+  for (int p = 0; p < count; p++) {
+    memcpy(to + (size_t)p * ld, from + (size_t)p * n, sizeof(float) * n);
+    memset(to + (size_t)p * ld + n, 0, sizeof(float) * (ld - n));
+  }
+  memset(to + (size_t)count * ld, 0, sizeof(float) * ld * (most - count));
+}
+
+/* The same rows where they are, if they need neither padding nor rows of zeros behind them; else a copy in `to`. */
+static const float *padded(const float *from, int n, int count, int most, float *to, int ld) {
+  if (n == ld && count == most) return from;
+  pad_rows(from, n, count, most, to, ld);
+  return to;
+}
+
 /* Three strips of features in turn, `ld` floats a pixel, and a row of zeros for what lies outside. */
 typedef struct {
   float *slots[3], *zeros;
@@ -57,15 +73,6 @@ static ring make_ring(arena *a, const strips *s, int ld) {
 ALWAYS const float *row_of(const ring *r, const strips *s, int y) {
   if (y < 0 || y >= s->height) return r->zeros;
   return r->slots[y / s->rows % 3] + (size_t)(y % s->rows) * s->width * r->ld;
-}
-
-/* Rows of `n` floats into rows of `ld`, zeros behind them; rows `count` to `most` are zero. */
-static void pad_rows(const float *from, int n, int count, int most, float *to, int ld) {
-  for (int p = 0; p < count; p++) {
-    memcpy(to + (size_t)p * ld, from + (size_t)p * n, sizeof(float) * n);
-    memset(to + (size_t)p * ld + n, 0, sizeof(float) * (ld - n));
-  }
-  memset(to + (size_t)count * ld, 0, sizeof(float) * ld * (most - count));
 }
 
 #endif

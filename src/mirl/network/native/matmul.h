@@ -48,15 +48,6 @@ ALWAYS element to_bf16(float x) {
   return (element)((v.u + 0x7fff + (v.u >> 16 & 1)) >> 16);
 }
 
-/* Tiles (n / 16, k / 32) of 16 pairs of k by 16 n by 2. */
-static void pack(const view *v, element *to) {
-  for (int n = 0; n < v->N; n += 16)
-    for (int k = 0; k < v->K; k += 32)
-      for (int i = 0; i < 16; i++)
-        for (int j = 0; j < 16; j++)
-          for (int h = 0; h < 2; h++) *to++ = to_bf16(at(v, k + 2 * i + h, n + j));
-}
-
 ALWAYS void store_pair(element *to, vf a, vf b) { _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a)); }
 ALWAYS void store_half(element *to, vf a) { _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)a)); }
 
@@ -127,31 +118,6 @@ static void mul_segments(int pixels, int N, int K, int segments, const element *
     }
   }
 }
-static void pack_segments(const view *segment, int segments, ptrdiff_t between, element *to) {
-  int depth = up(segment->K, 32) / 32;
-  for (int n = 0; n < segment->N; n += 16)
-    for (int s = 0; s < segments; s++) {
-      view v = *segment;
-      v.w += s * between + n * v.sn;
-      v.N = segment->N - n < 16 ? segment->N - n : 16;
-      pack(&v, to);
-      to += (size_t)depth * 512;
-    }
-}
-
-/* Pairs of rows p, p + 1 side by side: (pixels / 2, n, 2). `n` is rounded up to 32 columns. */
-static void interleave(const element *x, int ld, int pixels, int n, element *to, int wide) {
-  static const uint16_t low[32] = {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
-  __m512i l = _mm512_loadu_si512(low), h = _mm512_add_epi16(l, _mm512_set1_epi16(16));
-  for (int p = 0; p < pixels; p += 2)
-    for (int c = 0; c < n; c += 32) {
-      __m512i a = _mm512_loadu_si512(x + (size_t)p * ld + c), b = _mm512_loadu_si512(x + (size_t)(p + 1) * ld + c);
-      element *t = to + ((size_t)p / 2 * wide + c) * 2;
-      _mm512_storeu_si512(t, _mm512_permutex2var_epi16(a, l, b));
-      _mm512_storeu_si512(t + 32, _mm512_permutex2var_epi16(a, h, b));
-    }
-}
-
 /* 16 x 16 words turned around. */
 ALWAYS void turn16(const uint32_t *from, ptrdiff_t ld, uint32_t *to, ptrdiff_t ld_to) {
   __m512i r[16], t[16];
@@ -178,6 +144,52 @@ ALWAYS void turn16(const uint32_t *from, ptrdiff_t ld, uint32_t *to, ptrdiff_t l
     _mm512_storeu_si512(to + j * ld_to, _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88));
     _mm512_storeu_si512(to + (j + 8) * ld_to, _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd));
   }
+}
+
+/* A tile of 16 pairs of k by 16 n by 2, from k and n on. */
+static void pack_tile(const view *v, int k, int n, element *to) {
+  int whole = n + 16 <= v->N && k + 32 <= v->K;
+  if (whole && v->sk == 1) { /* rows of k: pairs are words, turned around */
+    element rows[16 * 32];
+    for (int j = 0; j < 16; j++) {
+      const float *w = v->w + (n + j) * v->sn + k;
+      store_pair(rows + 32 * j, load(w), load(w + 16));
+    }
+    turn16((const uint32_t *)rows, 16, (uint32_t *)to, 16);
+  } else if (whole && v->sn == 1) { /* rows of n: two rows, pair by pair */
+    const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (int i = 0; i < 16; i++) {
+      const float *w = v->w + (k + 2 * i) * v->sk + n;
+      __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)load(w + v->sk), (__m512)load(w));
+      _mm512_storeu_si512(to + 32 * i, _mm512_permutexvar_epi16(pairs, both));
+    }
+  } else {
+    for (int i = 0; i < 16; i++)
+      for (int j = 0; j < 16; j++)
+        for (int h = 0; h < 2; h++) *to++ = to_bf16(at(v, k + 2 * i + h, n + j));
+  }
+}
+static void pack_segments(const view *segment, int segments, ptrdiff_t between, element *to) {
+  for (int n = 0; n < segment->N; n += 16)
+    for (int s = 0; s < segments; s++) {
+      view v = *segment;
+      v.w += s * between;
+      for (int k = 0; k < v.K; k += 32, to += 512) pack_tile(&v, k, n, to);
+    }
+}
+static void pack(const view *v, element *to) { pack_segments(v, 1, 0, to); }
+
+/* Pairs of rows p, p + 1 side by side: (pixels / 2, n, 2). `n` is rounded up to 32 columns. */
+static void interleave(const element *x, int ld, int pixels, int n, element *to, int wide) {
+  static const uint16_t low[32] = {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+  __m512i l = _mm512_loadu_si512(low), h = _mm512_add_epi16(l, _mm512_set1_epi16(16));
+  for (int p = 0; p < pixels; p += 2)
+    for (int c = 0; c < n; c += 32) {
+      __m512i a = _mm512_loadu_si512(x + (size_t)p * ld + c), b = _mm512_loadu_si512(x + (size_t)(p + 1) * ld + c);
+      element *t = to + ((size_t)p / 2 * wide + c) * 2;
+      _mm512_storeu_si512(t, _mm512_permutex2var_epi16(a, l, b));
+      _mm512_storeu_si512(t + 32, _mm512_permutex2var_epi16(a, h, b));
+    }
 }
 
 /* Bytes that `outer` needs besides its operands. */
@@ -247,7 +259,7 @@ static const element *operand(const float *from, int ld, int pixels, int n, elem
 /* C (rows x columns vectors) += sum over t of a[row * sj + t * st] * b[t * sb + ...]. */
 ALWAYS void micro(const int rows, const int columns, int segments, const float *const *A, ptrdiff_t skip, int steps, ptrdiff_t sj,
                   ptrdiff_t st, const float *b, ptrdiff_t sb, float *c, int ldc, int add) {
-  vf s[rows][columns];
+  vf s[ROWS][PANEL / LANES];
 #pragma GCC unroll 8
   for (int j = 0; j < rows; j++)
 #pragma GCC unroll 4
@@ -255,7 +267,7 @@ ALWAYS void micro(const int rows, const int columns, int segments, const float *
   for (int i = 0; i < segments; i++) {
     const float *a = A[i] + skip;
     for (int t = 0; t < steps; t++, a += st, b += sb) {
-      vf y[columns];
+      vf y[PANEL / LANES];
 #pragma GCC unroll 4
       for (int v = 0; v < columns; v++) y[v] = load(b + v * LANES);
 #pragma GCC unroll 8
@@ -279,8 +291,15 @@ static void pack_segments(const view *segment, int segments, ptrdiff_t between, 
     for (int s = 0; s < segments; s++) {
       view v = *segment;
       v.w += s * between;
-      for (int k = 0; k < v.K; k++)
-        for (int j = 0; j < wide; j++) *to++ = at(&v, k, n + j);
+      if (n + wide <= v.N) {
+        for (int k = 0; k < v.K; k += 16)
+          for (int j = 0; j < wide; j++)
+            for (int i = k; i < v.K && i < k + 16; i++) to[i * wide + j] = v.w[i * v.sk + (n + j) * v.sn];
+      } else {
+        for (int k = 0; k < v.K; k++)
+          for (int j = 0; j < wide; j++) to[k * wide + j] = at(&v, k, n + j);
+      }
+      to += (size_t)v.K * wide;
     }
   }
 }

@@ -53,8 +53,8 @@ static void norm_forward(const layer_norm *n, const float *x, int pixels, float 
   }
 }
 
-/* Gradient at the output -> gradient at x, added to `gx` (rows of n->ld); gradients of weight and bias add up. */
-static void norm_backward(const layer_norm *n, const float *g, const float *xhat, const float *rstd, int pixels, float *gx) {
+/* gx = gy + the gradient at x from that at the output, rows of n->ld; gradients of weight and bias add up. */
+static void norm_backward(const layer_norm *n, const float *g, const float *xhat, const float *rstd, int pixels, const float *gy, float *gx) {
   for (int p = 0; p < pixels; p++) {
     const float *row = g + (size_t)p * n->ld, *h = xhat + (size_t)p * n->ld;
     float *to = gx + (size_t)p * n->ld;
@@ -68,7 +68,7 @@ static void norm_backward(const layer_norm *n, const float *g, const float *xhat
     }
     vf m1 = splat(total(sum) / n->channels), m2 = splat(total(with) / n->channels), r = splat(rstd[p]);
     for (int c = 0; c < n->ld; c += LANES)
-      store(to + c, load(to + c) + r * (load(row + c) * load(n->weight + c) - m1 - load(h + c) * m2));
+      store(to + c, load(gy + (size_t)p * n->ld + c) + r * (load(row + c) * load(n->weight + c) - m1 - load(h + c) * m2));
   }
 }
 
