@@ -14,16 +14,17 @@ typedef struct {
   size_t strip, image;              /* of kept features: elements of a strip, bytes of an image */
   strips s;
   layer_norm norm;
-  float *x, *n, *taps, *A, *rows;
+  float *x, *n, *taps, *rows;
   element *qkv, *as_n, *as_wide, *packed;
   void *side;
 } attend;
 
 static float *sums_of(const attend *t, void *kept, int image) { return (float *)((char *)kept + (size_t)image * t->image); }
 static float *squares_of(const attend *t, float *sums) { return sums + (size_t)t->heads * t->dp * t->dp; }
+static float *affinity_of(const attend *t, float *sums) { return squares_of(t, sums) + 2 * t->c; }
+static int head_of(const attend *t) { return up(t->heads * t->dp * t->dp + 2 * t->c + t->C * t->d, 16); } /* floats before the features */
 static element *strip_of(const attend *t, void *kept, int image, int s) {
-  size_t head = sizeof(float) * up(t->heads * t->dp * t->dp + 2 * t->c, 16);
-  return (element *)((char *)kept + (size_t)image * t->image + head) + (size_t)s * t->strip;
+  return (element *)((char *)kept + (size_t)image * t->image + sizeof(float) * head_of(t)) + (size_t)s * t->strip;
 }
 
 static void pack_qkv(const mirl_attention *j, int c, int transposed, float *rows, element *to) {
@@ -43,12 +44,11 @@ static attend make_attend(const mirl_attention *j, arena *a) {
   t.dp = up(t.d, UNIT), t.wide = 3 * t.c, t.ld = up(t.wide, 32);
   t.s = cut(j->height, j->width);
   t.strip = (size_t)t.s.most * t.ld;
-  t.image = up(sizeof(float) * up(t.heads * t.dp * t.dp + 2 * t.c, 16), 64) + (sizeof(element) * t.strip * t.s.count + 319) / 64 * 64;
+  t.image = sizeof(float) * head_of(&t) + (sizeof(element) * t.strip * t.s.count + 319) / 64 * 64;
   t.norm = make_norm(a, t.C, j->norm_weight, j->norm_bias);
   t.x = FLOATS(a, (size_t)t.s.most * t.c);
   t.n = FLOATS(a, (size_t)t.s.most * t.c);
   t.taps = FLOATS(a, 9 * t.wide);
-  t.A = FLOATS(a, t.C * t.d);
   t.rows = FLOATS(a, (size_t)t.wide * t.C);
   t.qkv = take(a, sizeof(element) * packed_size(t.C, t.wide));
   t.packed = take(a, sizeof(element) * packed_size(t.c, t.c));
@@ -159,8 +159,9 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
       for (int h = 0; h < t.heads; h++)
         outer(pixels, t.d, t.d, kept + h * t.d, t.ld, kept + t.c + h * t.d, t.ld, gram + (size_t)h * t.dp * t.dp, t.dp, t.side);
     }
-    affinity(&t, gram, squares, j->temperature, t.A);
-    merge(&t, &m, t.A);
+    float *A = affinity_of(&t, gram);
+    affinity(&t, gram, squares, j->temperature, A);
+    merge(&t, &m, A);
     view v = {m.M, 1, m.wide, t.C, t.C};
     pack(&v, t.packed);
     for (int i = 0; i < s->count; i++) {
@@ -240,9 +241,8 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
   begin_products();
   for (int image = 0; image < j->images; image++) {
     size_t start = (size_t)image * j->height * j->width * C;
-    float *gram = sums_of(&t, j->kept, image), *squares = squares_of(&t, gram);
-    affinity(&t, gram, squares, j->temperature, t.A);
-    merge(&t, &m, t.A);
+    float *gram = sums_of(&t, j->kept, image), *squares = squares_of(&t, gram), *A = affinity_of(&t, gram);
+    merge(&t, &m, A);
     view back = {m.M, m.wide, 1, C, C};
     pack(&back, t.packed);
     memset(gM, 0, sizeof(float) * up(c, 32) * c);
@@ -252,7 +252,7 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
       const element *G = operand(gy, c, s->most, c, as_g, &ld);
       outer(pixels_of(s, i), C, C, G, ld, strip_of(&t, j->kept, image, i) + 2 * c, t.ld, gM, c, t.side);
     }
-    attention_gradients(&t, j, &m, gram, squares, t.A, gM, D, own);
+    attention_gradients(&t, j, &m, gram, squares, A, gM, D, own);
     for (int h = 0; h < t.heads; h++) {
       view q = {D + h * d * d, 1, d, d, d}, k = {D + h * d * d, d, 1, d, d};
       pack(&q, for_q + h * one_head);

@@ -48,15 +48,24 @@ static void convolve(const convolution *k, int images, const float *x, int n, in
     }
 }
 
+/* The weights (outputs, inputs, 3, 3) tap by tap: (9, outputs, inputs). */
+static void by_tap(const mirl_convolution *j, float *to) {
+  size_t n = (size_t)j->outputs * j->inputs;
+  for (size_t i = 0; i < n; i++)
+    for (int t = 0; t < 9; t++) to[t * n + i] = j->weight[i * 9 + t];
+}
+
 static size_t convolution_forward(const mirl_convolution *j, void *scratch) {
   arena a = {scratch, 0};
   convolution k = make_convolution(j);
-  float *copy = FLOATS(&a, k.padded * k.i), *out = FLOATS(&a, (size_t)k.most * k.o);
+  ptrdiff_t tap = (ptrdiff_t)j->outputs * j->inputs;
+  float *copy = FLOATS(&a, k.padded * k.i), *out = FLOATS(&a, (size_t)k.most * k.o), *taps = FLOATS(&a, 9 * tap);
   element *as_copy = take(&a, sizeof(element) * k.padded * up(k.i, 32)), *packed = take(&a, sizeof(element) * 9 * packed_size(j->inputs, k.o));
   if (!scratch) return a.used;
   memset(copy, 0, sizeof(float) * k.padded * k.i);
-  view v = {j->weight, 9, (ptrdiff_t)j->inputs * 9, j->inputs, j->outputs};
-  pack_segments(&v, 9, 1, packed);
+  by_tap(j, taps);
+  view v = {taps, 1, j->inputs, j->inputs, j->outputs};
+  pack_segments(&v, 9, tap, packed);
   begin_products();
   convolve(&k, j->images, j->x, j->inputs, k.i, packed, j->y, j->outputs, k.o, copy, as_copy, out);
   end_products();
@@ -68,21 +77,21 @@ static size_t convolution_backward(const mirl_convolution *j, void *scratch) {
   convolution k = make_convolution(j);
   const strips *s = &k.s;
   int w = j->width;
+  ptrdiff_t tap = (ptrdiff_t)j->outputs * j->inputs;
   float *copy = FLOATS(&a, k.padded * k.i), *grads = FLOATS(&a, k.padded * k.o), *out = FLOATS(&a, (size_t)k.most * k.i);
-  float *sums = FLOATS(&a, (size_t)9 * k.o * k.i), *turned = FLOATS(&a, (size_t)9 * j->inputs * j->outputs);
+  float *sums = FLOATS(&a, (size_t)9 * k.o * k.i), *taps = FLOATS(&a, 9 * tap);
   element *as_copy = take(&a, sizeof(element) * k.padded * up(k.i, 32)), *as_grads = take(&a, sizeof(element) * k.padded * up(k.o, 32));
-  element *packed = take(&a, sizeof(element) * 9 * packed_size(j->outputs, k.i));
-  void *side = take(&a, outer_bytes(k.most, k.o, k.i));
+  element *packed = take(&a, sizeof(element) * 9 * packed_size(j->outputs, k.i)), *turned = take(&a, LEFT_BYTES(k.most, k.o));
+  element *pairs[2] = {take(&a, RIGHT_BYTES(k.padded, k.i)), take(&a, RIGHT_BYTES(k.padded, k.i))};
   if (!scratch) return a.used;
   memset(copy, 0, sizeof(float) * k.padded * k.i);
   memset(grads, 0, sizeof(float) * k.padded * k.o);
   memset(sums, 0, sizeof(float) * 9 * k.o * k.i);
   begin_products();
   if (j->grad_x) {
-    for (int i = 0; i < j->inputs * j->outputs; i++)
-      for (int t = 0; t < 9; t++) turned[i * 9 + t] = j->weight[i * 9 + 8 - t];
-    view v = {turned, (ptrdiff_t)j->inputs * 9, 9, j->outputs, j->inputs};
-    pack_segments(&v, 9, 1, packed);
+    by_tap(j, taps);
+    view v = {taps + 8 * tap, j->inputs, 1, j->outputs, j->inputs};
+    pack_segments(&v, 9, -tap, packed);
     convolve(&k, j->images, j->grad_y, j->outputs, k.o, packed, j->grad_x, j->inputs, k.i, grads, as_grads, out);
   }
   memset(grads, 0, sizeof(float) * k.padded * k.o);
@@ -97,8 +106,14 @@ static size_t convolution_backward(const mirl_convolution *j, void *scratch) {
       }
       clear_rows(grads, k.o, pixels, k.most);
       const element *X = operand(copy, k.i, (int)k.padded, k.i, as_copy, &ld), *G = operand(grads, k.o, k.most, k.o, as_grads, &ld_g);
-      for (int t = 0; t < 9; t++)
-        outer(pixels, j->outputs, j->inputs, G, ld_g, X + (size_t)(t / 3 * (w + 2) + t % 3) * ld, ld, sums + (size_t)t * k.o * k.i, k.i, side);
+      int wide = up(pixels, K_UNIT), all = up((int)k.padded - 1, 2) - 2;
+      left g = make_left(wide, j->outputs, G, ld_g, turned);
+      right even = make_right(all, j->inputs, X, ld, pairs[0]), odd = make_right(all, j->inputs, X + ld, ld, pairs[1]);
+      for (int t = 0; t < 9; t++) {
+        int by = t / 3 * (w + 2) + t % 3;
+        right x = by % 2 ? shifted(odd, by - 1, j->inputs) : shifted(even, by, j->inputs);
+        outer_sides(wide, j->outputs, j->inputs, g, x, sums + (size_t)t * k.o * k.i, k.i);
+      }
     }
   end_products();
   for (int o = 0; o < j->outputs; o++)

@@ -1,7 +1,7 @@
 /* Matrix products of pixels and weights: float32 in vector registers, or bfloat16 in AMX tiles.
 
    `mul`: C (pixels x N) = or += sum over segments of A_s (pixels x K) B_s (K x N), A in rows of `lda` elements, B packed.
-   `outer`: W (M x K) += G^T X, G (pixels x M), X (pixels x K).
+   `outer`: W (M x K) += G^T X, G (pixels x M), X (pixels x K); with the sides made before, `outer_sides`.
    Operands are of type `element`; `operand` makes one from floats. Pixels of `mul` are rounded up to 16 (rows of C and A must
    be there), N to 16; a product may read A and X up to 32 columns beyond K, where B and the caller see to zeros. */
 #ifndef MIRL_MATMUL_H
@@ -51,7 +51,7 @@ ALWAYS element to_bf16(float x) {
 ALWAYS void store_pair(element *to, vf a, vf b) { _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a)); }
 ALWAYS void store_half(element *to, vf a) { _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)a)); }
 
-/* Floats as an operand in `to`, in rows of up(n, 32); n is a multiple of 16. */
+/* Floats as an operand in `to`, in rows of up(n, 32) and 32 zeros behind the last; n is a multiple of 16. */
 static const element *operand(const float *from, int ld, int pixels, int n, element *to, int *ld_out) {
   int wide = up(n, 32);
   *ld_out = wide;
@@ -60,6 +60,7 @@ static const element *operand(const float *from, int ld, int pixels, int n, elem
     element *t = to + (size_t)p * wide;
     for (int c = 0; c < wide; c += 32) store_pair(t + c, load(x + c), c + 16 < n ? load(x + c + 16) : splat(0));
   }
+  store_pair(to + (size_t)pixels * wide, splat(0), splat(0));
   return to;
 }
 
@@ -192,18 +193,33 @@ static void interleave(const element *x, int ld, int pixels, int n, element *to,
     }
 }
 
-/* Bytes that `outer` needs besides its operands. */
-ALWAYS size_t outer_bytes(int pixels, int M, int K) { return 2 * sizeof(element) * up(pixels, 32) * ((size_t)up(M, 32) + up(K, 32) + 32) + 256; }
+/* Both sides of `outer` as tiles want them: G turned around, (M, pixels); X pair of pixels by pair, (pixels / 2, K, 2). */
+typedef const element *left;
+typedef const element *right;
+#define LEFT_BYTES(pixels, M) (2 * sizeof(element) * (size_t)(pixels) * up(M, 32))
+#define RIGHT_BYTES(pixels, K) (sizeof(element) * (size_t)(pixels) * up(K, 32))
 
-/* Rows of pixels beyond `pixels`, up to a multiple of 32, must be zero in G and hold numbers in X; columns of G and X are read up to a multiple of 32. */
-static void outer(int pixels, int M, int K, const element *G, int ldg, const element *X, int ldx, float *W, int ldw, void *scratch) {
-  int wide = up(pixels, 32), m32 = up(M, 32), k32 = up(K, 32), mt = (M + 15) / 16, kt = (K + 15) / 16;
-  element *pairs = scratch, *turned = pairs + (size_t)wide * m32, *side = turned + (size_t)wide * m32;
-  interleave(G, ldg, wide, m32, pairs, m32);
-  for (int p = 0; p < wide / 2; p += 16)
-    for (int m = 0; m < mt * 16; m += 16)
-      turn16((const uint32_t *)pairs + (size_t)p * m32 + m, m32, (uint32_t *)turned + (size_t)m * (wide / 2) + p, wide / 2);
-  interleave(X, ldx, wide, k32, side, k32);
+/* `pixels` is a multiple of 32; columns of G are read up to a multiple of 32. */
+static left make_left(int pixels, int M, const element *G, int ld, element *memory) {
+  int wide = up(M, 32);
+  element *turned = memory + (size_t)pixels * wide;
+  interleave(G, ld, pixels, wide, memory, wide);
+  for (int p = 0; p < pixels / 2; p += 16)
+    for (int m = 0; m < M; m += 16)
+      turn16((const uint32_t *)memory + (size_t)p * wide + m, wide, (uint32_t *)turned + (size_t)m * (pixels / 2) + p, pixels / 2);
+  return turned;
+}
+/* `pixels` is even; columns of X are read up to a multiple of 32. */
+static right make_right(int pixels, int K, const element *X, int ld, element *memory) {
+  interleave(X, ld, pixels, up(K, 32), memory, up(K, 32));
+  return memory;
+}
+/* The right side from pixel `by` on, which is even. */
+ALWAYS right shifted(right x, int by, int K) { return x + (size_t)by * up(K, 32); }
+
+/* `pixels` is a multiple of 32, and those beyond the picture are zero on the left and numbers on the right. */
+static void outer_sides(int pixels, int M, int K, left G, right X, float *W, int ldw) {
+  int k32 = up(K, 32), mt = (M + 15) / 16, kt = (K + 15) / 16;
   for (int m = 0; m < mt; m += 2)
     for (int k = 0; k < kt; k += 2) {
       int two = m + 1 < mt, both = k + 1 < kt;
@@ -212,9 +228,9 @@ static void outer(int pixels, int M, int K, const element *G, int ldg, const ele
       if (both) _tile_loadd(1, c + 16, ldw * 4);
       if (two) _tile_loadd(2, c + 16 * (size_t)ldw, ldw * 4);
       if (two && both) _tile_loadd(3, c + 16 * (size_t)ldw + 16, ldw * 4);
-      for (int p = 0; p < wide; p += 32) {
-        const element *g = turned + (size_t)m * 16 * wide + p, *x = side + ((size_t)p / 2 * k32 + k * 16) * 2;
-        _tile_loadd(4, g, wide * 2);
+      for (int p = 0; p < pixels; p += 32) {
+        const element *g = G + (size_t)m * 16 * pixels + p, *x = X + ((size_t)p / 2 * k32 + k * 16) * 2;
+        _tile_loadd(4, g, pixels * 2);
         _tile_loadd(6, x, k32 * 4);
         _tile_dpbf16ps(0, 4, 6);
         if (both) {
@@ -222,7 +238,7 @@ static void outer(int pixels, int M, int K, const element *G, int ldg, const ele
           _tile_dpbf16ps(1, 4, 7);
         }
         if (two) {
-          _tile_loadd(5, g + 16 * (size_t)wide, wide * 2);
+          _tile_loadd(5, g + 16 * (size_t)pixels, pixels * 2);
           _tile_dpbf16ps(2, 5, 6);
           if (both) _tile_dpbf16ps(3, 5, 7);
         }
@@ -325,24 +341,36 @@ static void mul_segments(int pixels, int N, int K, int segments, const element *
   }
 }
 
-ALWAYS size_t outer_bytes(int pixels, int M, int K) { return (void)pixels, (void)M, (void)K, 0; }
+/* Both sides of `outer` are as they were: pixels in rows. */
+typedef struct {
+  const element *p;
+  int ld;
+} left, right;
+#define LEFT_BYTES(pixels, M) ((void)(pixels), (void)(M), (size_t)0)
+#define RIGHT_BYTES(pixels, K) ((void)(pixels), (void)(K), (size_t)0)
+ALWAYS left make_left(int pixels, int M, const element *G, int ld, element *memory) {
+  return (void)pixels, (void)M, (void)memory, (left){G, ld};
+}
+ALWAYS right make_right(int pixels, int K, const element *X, int ld, element *memory) {
+  return (void)pixels, (void)K, (void)memory, (right){X, ld};
+}
+ALWAYS right shifted(right x, int by, int K) { return (void)K, (right){x.p + (ptrdiff_t)by * x.ld, x.ld}; }
 
-static void outer(int pixels, int M, int K, const element *G, int ldg, const element *X, int ldx, float *W, int ldw, void *scratch) {
-  (void)scratch;
+static void outer_sides(int pixels, int M, int K, left G, right X, float *W, int ldw) {
   int most = up(K, UNIT);
   for (int k = 0; k < most; k += PANEL) {
 #if PANEL > 16
     int wide = most - k < PANEL ? most - k : PANEL;
 #endif
     for (int m = 0; m < M; m += ROWS) {
-      const float *g = G + m;
+      const float *g = G.p + m;
       float *c = W + (size_t)m * ldw + k;
 #if PANEL > 16
-      if (wide == 48) micro(ROWS, 48 / LANES, 1, &g, 0, pixels, 1, ldg, X + k, ldx, c, ldw, 1);
-      else if (wide == 32) micro(ROWS, 32 / LANES, 1, &g, 0, pixels, 1, ldg, X + k, ldx, c, ldw, 1);
+      if (wide == 48) micro(ROWS, 48 / LANES, 1, &g, 0, pixels, 1, G.ld, X.p + k, X.ld, c, ldw, 1);
+      else if (wide == 32) micro(ROWS, 32 / LANES, 1, &g, 0, pixels, 1, G.ld, X.p + k, X.ld, c, ldw, 1);
       else
 #endif
-        micro(ROWS, 16 / LANES, 1, &g, 0, pixels, 1, ldg, X + k, ldx, c, ldw, 1);
+        micro(ROWS, 16 / LANES, 1, &g, 0, pixels, 1, G.ld, X.p + k, X.ld, c, ldw, 1);
     }
   }
 }
@@ -351,6 +379,16 @@ static void outer(int pixels, int M, int K, const element *G, int ldg, const ele
 
 static void mul(int pixels, int N, int K, const element *A, int lda, const element *B, float *C, int ldc, int add) {
   mul_segments(up(pixels, 16), up(N, UNIT), K, 1, &A, lda, B, C, ldc, add);
+}
+
+/* Bytes that `outer` needs besides its operands. */
+ALWAYS size_t outer_bytes(int pixels, int M, int K) { return LEFT_BYTES(up(pixels, 32), M) + RIGHT_BYTES(up(pixels, 32), K); }
+
+/* Rows of pixels beyond `pixels`, up to a multiple of 32, must be zero in G and hold numbers in X. */
+static void outer(int pixels, int M, int K, const element *G, int ldg, const element *X, int ldx, float *W, int ldw, void *scratch) {
+  int wide = up(pixels, K_UNIT);
+  element *side = (element *)((char *)scratch + LEFT_BYTES(wide, M));
+  outer_sides(wide, M, K, make_left(wide, M, G, ldg, scratch), make_right(wide, K, X, ldx, side), W, ldw);
 }
 
 #endif
