@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-ENGINE := $(wildcard src/mirl/engine/native/*.[ch]) src/mirl/engine/native/build.py setup.py
+NATIVE := $(wildcard src/mirl/*/native/*.[ch] src/mirl/*/native/build.py) setup.py
 # Keep freed blocks in the process: page faults otherwise halve the speed of PyTorch on a CPU.
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 2147483647
@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(ENGINE)
+$(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -57,6 +57,7 @@ def search(
     compile: bool | None = None,
     checkpoint_seconds: float = 60.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    kernels: Literal["auto", "native", "torch"] = "auto",
     devices: int = 1,
     nodes: int = 1,
     time_limit: str | None = None,
@@ -105,6 +106,7 @@ def search(
         compile: Run the network through torch.compile.
         checkpoint_seconds: Longest time that a kill -9 can lose.
         device: Where to train.
+        kernels: native: our own kernels for a CPU; torch: PyTorch's; auto: native wherever they run.
         devices: Devices of this machine to train on; torchrun says it by itself.
         nodes: Machines to train on; torchrun says it by itself.
         time_limit: Stop at a safe point after this time, such as 90s, 9m or 2h.
@@ -132,7 +134,7 @@ def search(
         result = find(
             chosen, out, data, device=device, devices=devices, nodes=nodes, tensorboard=tensorboard, skip_bad=skip_bad,
             checkpoint_seconds=checkpoint_seconds, time_limit_seconds=parse_seconds(time_limit), progress=progress,
-            dense_from=dense_from, levels_now=levels_now,
+            dense_from=dense_from, levels_now=levels_now, kernels=kernels,
         )  # fmt: skip
     part_processes()
     if not first_process():  # of a distributed training, the first reports

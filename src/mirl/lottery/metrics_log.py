@@ -34,6 +34,13 @@ def trim(folder: TrainingFolder, step: int) -> None:
     write_bytes(folder.metrics, "".join(text + "\n" for text in kept).encode())
 
 
+def note_kernels(folder: TrainingFolder, step: int, name: str) -> None:
+    """Add the line that says which kernels train from update `step` on, unless the last such line says it already."""
+    lines = folder.metrics.read_text().splitlines() if folder.metrics.exists() else []
+    if [said for line in lines if (said := json.loads(line).get("kernels"))][-1:] != [name]:
+        append(folder, {"step": step, "kernels": name}, None)
+
+
 def event_writer(log_dir: str | None, folder: TrainingFolder) -> Any:
     """Open TensorBoard's writer, or return None when no events are wanted. Raises MirlError when it is not installed."""
     if log_dir is None:

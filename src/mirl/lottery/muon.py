@@ -17,18 +17,25 @@ from mirl.lottery.rates import grouped
 MOMENTUM = 0.95
 ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from Jordan 2024
+LARGE = 96  # rows from which bfloat16 pays: smaller products are over before their operands are converted
 ADAM_RMS = 0.2  # what AdamW's steps measure, from Liu et al. 2025
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Bring the singular values of each matrix, float32 (n, rows, columns), near 1 by Newton-Schulz iterations."""
+def orthogonalise(matrices: Tensor, products: torch.dtype = torch.float32) -> Tensor:
+    """Bring the singular values of each matrix, float32 (n, rows, columns), near 1 by Newton-Schulz iterations.
+
+    `products` is the type in which matrices of at least 96 rows and columns are multiplied; bfloat16 is Jordan's choice.
+    """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    if x.shape[-2] >= LARGE:
+        x = x.to(products)
     for _ in range(ITERATIONS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    x = x.to(matrices.dtype)
     return x.mT if tall else x
 
 
@@ -41,10 +48,15 @@ def mixes_channels(name: str, parameter: Tensor) -> bool:
 class Muon(torch.optim.AdamW):
     """Muon for what `mixes_channels`, AdamW for the rest; state keys as AdamW's, `exp_avg` being Muon's momentum.
 
-    `factors` are those of `mirl.lottery.rates`: each group's "factor", which whoever sets "lr" multiplies in.
+    Muon multiplies its larger matrices in `products` (see `orthogonalise`). `factors` are those of
+    `mirl.lottery.rates`: each group's "factor", which whoever sets "lr" multiplies in.
     """
 
-    def __init__(self, network: nn.Module, lr: float, weight_decay: float, factors: Mapping[str, float] | None = None):
+    def __init__(
+        self, network: nn.Module, lr: float, weight_decay: float, factors: Mapping[str, float] | None = None, *,
+        products: torch.dtype = torch.float32,
+    ):  # fmt: skip
+        self.products = products
         groups: list[dict[str, Any]] = []
         for matrices in (True, False):
             named = [(n, p) for n, p in network.named_parameters() if mixes_channels(n, p) == matrices]
@@ -62,7 +74,7 @@ class Muon(torch.optim.AdamW):
             averages = [self._momentum(p) for p in parameters]
             torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
             ahead = torch._foreach_lerp(gradients, averages, MOMENTUM)  # Nesterov's
-            steps = orthogonalise(torch.stack([value.flatten(1) for value in ahead]))
+            steps = orthogonalise(torch.stack([value.flatten(1) for value in ahead]), self.products)
             size = ADAM_RMS * max(steps.shape[1:]) ** 0.5
             moves = [s.view_as(p) for s, p in zip(steps, parameters, strict=True)]
             torch._foreach_mul_(parameters, [1 - group["lr"] * group["weight_decay"] for group in groups])

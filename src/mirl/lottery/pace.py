@@ -9,7 +9,7 @@ from mirl.lottery.schedule import learning_rate
 from mirl.lottery.setting import make_setting, silent
 from mirl.lottery.state import TrainState
 from mirl.lottery.train import Learner, make_optimizer, share_of
-from mirl.network.promptir import PromptIR, initialise
+from mirl.network.promptir import PromptIR, initialise, use_kernels
 from mirl.recipe import Recipe
 
 
@@ -22,10 +22,13 @@ def seconds_per_update(recipe: Recipe, device: str = "auto", devices: int = 1, n
     setting = make_setting(recipe, None, device, lambda: False, silent, devices=devices, nodes=nodes)
     fabric, network = setting.fabric, PromptIR(recipe.network)
     initialise(network, torch.Generator().manual_seed(recipe.seed))
+    use_kernels(network, setting.kernels)
     network.to(fabric.device)
     dense = dense_masks(recipe.network, recipe.prune)
     masks = {name: torch.from_numpy(mask).to(fabric.device) for name, mask in dense.items()}
-    state = TrainState(network, make_optimizer(network, recipe, dense), masks, recipe.train, len(recipe.tasks), 0)
+    state = TrainState(
+        network, make_optimizer(network, recipe, dense, setting.products), masks, recipe.train, len(recipe.tasks), 0
+    )
     learner, share = Learner.of(recipe, fabric, state), share_of(fabric, recipe.train.batch)
     began = 0.0
     for step in range(updates + 1):

@@ -45,6 +45,7 @@ from mirl.lottery.schedule import level_updates
 from mirl.lottery.setting import make_setting, shared, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Listener, Setting, Stopped, train
+from mirl.network.kernels import Choice
 from mirl.network.promptir import PromptIR, initialise
 from mirl.recipe import Recipe, network_from_dict, to_dict
 from mirl.ticket import Ticket, write_ticket
@@ -86,11 +87,13 @@ def search(
     skip_bad: bool = False,
     dense_from: Path | None = None,
     levels_now: int | None = None,
+    kernels: Choice = "auto",
 ) -> SearchResult:
     """Find a ticket: fill the run folder `run` level by level, or go on with what is there.
 
     `data` is a folder in MIR-L's layout, None the bundled photographs; `skip_bad` leaves out files that cannot be used.
     `dense_from` is a run whose recipe differs in `prune` alone: its dense level, which no pruning touches, is taken over.
+    `kernels` are "native", our own for a CPU, "torch", or "auto": ours wherever they run; a run may change them on its way.
     Stops at a safe point after `time_limit_seconds`, when `levels_now` levels have ended, or on SIGINT or SIGTERM; the same
     call goes on. A kill -9 costs at most `checkpoint_seconds`. Under torchrun every process makes the same call: they share
     run folder and batch. Raises MirlError on bad data, on a run folder of another recipe, and on a non-finite loss.
@@ -106,7 +109,7 @@ def search(
         with stop_switch(time_limit_seconds) as stop:
             setting = make_setting(
                 recipe, data, device, stop, progress.update, devices=devices, nodes=nodes, log_dir=log_dir,
-                skip_bad=skip_bad, checkpoint_seconds=checkpoint_seconds,
+                skip_bad=skip_bad, checkpoint_seconds=checkpoint_seconds, kernels=kernels,
             )  # fmt: skip
             if unused := _unused_kinds(recipe, data):
                 progress.warn(f"no task of the recipe takes what is in {', '.join(unused)}; --tasks names the tasks")

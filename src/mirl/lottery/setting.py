@@ -16,6 +16,7 @@ from mirl.data.patches import load_training_data, validation_examples
 from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
 from mirl.lottery.train import Listener, Setting, share_of
+from mirl.network.kernels import Choice, find_kernels
 from mirl.recipe import Precision, Recipe
 
 T = TypeVar("T")
@@ -25,12 +26,12 @@ def make_setting(
     recipe: Recipe, data: Path | None, device: str, stop: Callable[[], bool], listener: Listener, *,
     devices: int = 1, nodes: int = 1,
     log_dir: str | None = None, skip_bad: bool = False,
-    checkpoint_seconds: float = 60.0,
+    checkpoint_seconds: float = 60.0, kernels: Choice = "auto",
 ) -> Setting:  # fmt: skip
     """Open device and data for trainings of `recipe`; under torchrun with the processes that it has started.
 
-    Raises MirlError for a device that is not there, for `devices` and `nodes` that are not torchrun's, and for a batch that
-    the processes cannot share.
+    Raises MirlError for a device or `kernels` that are not there, for `devices` and `nodes` that are not torchrun's, and for
+    a batch that the processes cannot share.
     """
     keep_large_blocks()
     if device not in ("auto", "cpu", "cuda"):
@@ -43,7 +44,8 @@ def make_setting(
     if device == "cuda" and devices > torch.cuda.device_count():
         raise MirlError(f"{devices} devices were asked for and {torch.cuda.device_count()} found; lower --devices")
     fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=devices, num_nodes=nodes,
-                    precision=usable_precision(recipe.train.precision, device))  # fmt: skip
+                    precision=(precision := usable_precision(recipe.train.precision, device)))  # fmt: skip
+    own = find_kernels(kernels, precision, fabric.device)
     fabric.launch()
     share_of(fabric, recipe.train.batch)  # before any data are read
     if fabric.device.type == "cuda":
@@ -53,7 +55,8 @@ def make_setting(
                                 real_share=recipe.train.real_share, skip_bad=skip_bad)  # fmt: skip
     examples = validation_examples(data, [share.task for share in recipe.tasks], skip_bad=skip_bad)
     told = listener if fabric.is_global_zero else silent
-    return Setting(fabric, stream, examples, stop, told, checkpoint_seconds, log_dir)
+    products = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    return Setting(fabric, stream, examples, stop, told, checkpoint_seconds, log_dir, own, products)
 
 
 def usable_precision(wanted: Precision, device: str) -> Literal["32-true", "bf16-mixed"]:

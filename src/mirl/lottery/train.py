@@ -30,7 +30,8 @@ from mirl.lottery.rates import grouped, rate_factors
 from mirl.lottery.run import Arrays, TrainingFolder, hash_state, save_arrays, save_masks
 from mirl.lottery.schedule import learning_rate
 from mirl.lottery.state import TrainState, arrays_of, require_exact_zeros, require_finite, rewind
-from mirl.network.promptir import PromptIR
+from mirl.network.kernels import Kernels
+from mirl.network.promptir import PromptIR, use_kernels
 from mirl.recipe import Recipe, TrainConfig
 
 PATCH = 64  # what budgets count: patches of so many pixels a side, or their equal in area
@@ -56,6 +57,8 @@ class Setting:
     listener: Listener
     checkpoint_seconds: float = 60.0  # the most that a kill -9 can lose
     log_dir: str | None = None  # where TensorBoard events go, when asked for
+    kernels: Kernels | None = None  # ours, or PyTorch's
+    products: torch.dtype = torch.float32  # in which the optimizer multiplies
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the state is saved and the same command goes on
@@ -73,11 +76,13 @@ def share_of(fabric: Fabric, batch: int) -> int:
     return batch // fabric.world_size
 
 
-def make_optimizer(network: PromptIR, recipe: Recipe, masks: Masks) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: PromptIR, recipe: Recipe, masks: Masks, products: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
     """AdamW as in the paper, or Muon for the matrices; tensors that `masks` thin learn at the recipe's rates for them."""
     config, factors = recipe.train, rate_factors(masks, recipe.prune.rate_exponent)
     if config.optimizer == "muon":
-        return Muon(network, config.learning_rate, config.weight_decay, factors)
+        return Muon(network, config.learning_rate, config.weight_decay, factors, products=products)
     groups = grouped(network.named_parameters(), config.learning_rate, factors)
     return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True)
 
@@ -140,6 +145,7 @@ def train(
     share_of(fabric, config.batch)
     torch.manual_seed(recipe.seed)
     network = PromptIR(recipe.network)
+    use_kernels(network, setting.kernels)
     mask_tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
     rewind(network, start, mask_tensors)
     going_on = fabric.broadcast(folder.checkpoint.exists())  # one looks for all: a shared disk may show others an old view
@@ -149,11 +155,13 @@ def train(
         write_json(folder.rewound, {"first_step": first_step, "tensors": hash_state(arrays_of(network))})
     network.to(fabric.device)
     mask_tensors = {name: mask.to(fabric.device) for name, mask in mask_tensors.items()}
-    state = TrainState(network, make_optimizer(network, recipe, masks), mask_tensors, config, len(recipe.tasks), first_step)
+    optimizer = make_optimizer(network, recipe, masks, setting.products)
+    state = TrainState(network, optimizer, mask_tensors, config, len(recipe.tasks), first_step)
     if going_on:
         state.restore(folder.checkpoint)
     if fabric.is_global_zero:
         metrics_log.trim(folder, state.step)
+        metrics_log.note_kernels(folder, state.step, setting.kernels.variant if setting.kernels else "torch")
     fabric.barrier()
     learner = Learner.of(recipe, fabric, state)
     writer = metrics_log.event_writer(setting.log_dir, folder) if fabric.is_global_zero else None

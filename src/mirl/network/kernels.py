@@ -37,7 +37,9 @@ class Kernels:
         """Return x plus the transposed attention of LayerNorm(x); weights as in `promptir.Attention`."""
         return cast(Tensor, _Attention.apply(x, norm, bias, qkv, filters, temperature, project, self.variant))
 
-    def feed_forward(self, x: Tensor, norm: Tensor, bias: Tensor, expand: Tensor, filters: Tensor, project: Tensor) -> Tensor:
+    def feed_forward(
+        self, x: Tensor, norm: Tensor, bias: Tensor, expand: Tensor, filters: Tensor, project: Tensor
+    ) -> Tensor:
         """Return x plus the gated feed-forward of LayerNorm(x); weights as in `promptir.FeedForward`."""
         return cast(Tensor, _FeedForward.apply(x, norm, bias, expand, filters, project, self.variant))
 
