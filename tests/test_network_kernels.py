@@ -157,6 +157,9 @@ def said(run: Path) -> list[list[str]]:
 
 
 def test_a_search_with_our_kernels_is_verified_and_repeats_byte_by_byte(tmp_path: Path, short: Recipe) -> None:
+    compiled = replace(short, train=replace(short.train, compile=True))
+    with pytest.raises(MirlError, match="leave out one of the two"):
+        search(compiled, tmp_path / "compiled", device="cpu", kernels="native")
     for name in ("first", "second"):
         assert search(short, tmp_path / name, device="cpu", kernels="native").finished
     assert verify(tmp_path / "first").ok

@@ -45,7 +45,9 @@ def make_setting(
         raise MirlError(f"{devices} devices were asked for and {torch.cuda.device_count()} found; lower --devices")
     fabric = Fabric(accelerator="gpu" if device == "cuda" else device, devices=devices, num_nodes=nodes,
                     precision=(precision := usable_precision(recipe.train.precision, device)))  # fmt: skip
-    own = find_kernels(kernels, precision, fabric.device)
+    if recipe.train.compile and kernels == "native":
+        raise MirlError("--compile compiles PyTorch's kernels, not the native ones; leave out one of the two")
+    own = None if recipe.train.compile else find_kernels(kernels, precision, fabric.device)
     fabric.launch()
     share_of(fabric, recipe.train.batch)  # before any data are read
     if fabric.device.type == "cuda":
