@@ -19,11 +19,11 @@ import safetensors.numpy
 from halves import packed, unpacked
 from jobs import Job
 from mirl.files import write_bytes
-from mirl.lottery.run import Arrays, RunFolder, TrainingFolder, hash_state, load_arrays, save_arrays
+from mirl.lottery.run import NOTES, Arrays, RunFolder, TrainingFolder, hash_state, load_arrays, save_arrays
 from standing import Training, trainings
 
 HALF = "half.safetensors"
-SMALL = ("mask.safetensors", "rewound.json", "seconds.txt")
+SMALL = ("mask.safetensors", "rewound.json", *sorted(NOTES))
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,7 @@ def test_training_changes_the_weights_and_logs_every_interval(run: Path, mini_re
     start, trained = folder.load_start(), load_arrays(folder.level(0).weights)[0]
     unmoved = [n for n in start if np.array_equal(start[n], trained[n])]
     assert unmoved == []
-    first, *lines = [json.loads(text) for text in folder.level(0).metrics.read_text().splitlines()]
-    assert set(first) == {"step", "kernels"}
+    lines = [json.loads(text) for text in folder.level(0).metrics.read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert all(np.isfinite(line["loss"]) and line["losses"] for line in lines)
     assert lines[0]["learning_rate"] == pytest.approx(learning_rate(mini_recipe.train, 1))

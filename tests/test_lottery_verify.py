@@ -18,7 +18,17 @@ from conftest import MINI, make_ticket, mini_data
 from mirl.layers import attention_macs_per_pixel
 from mirl.lottery.controls import CONTROLS, control
 from mirl.lottery.prune import plan_levels
-from mirl.lottery.run import BEFORE, RunFolder, TrainingFolder, hash_state, load_arrays, load_masks, save_arrays, save_masks
+from mirl.lottery.run import (
+    BEFORE,
+    NOTES,
+    RunFolder,
+    TrainingFolder,
+    hash_state,
+    load_arrays,
+    load_masks,
+    save_arrays,
+    save_masks,
+)
 from mirl.lottery.search import search
 from mirl.lottery.verify import verify
 from mirl.recipe import Recipe
@@ -203,7 +213,7 @@ def test_a_value_that_is_not_finite_is_found_even_with_its_hash(copy: Path):
 
 
 def test_a_deleted_file_never_makes_a_run_look_unfinished(run: Path, tmp_path: Path):
-    files = [p.relative_to(run) for p in sorted(run.rglob("*")) if p.is_file() and p.name not in (".lock", "seconds.txt")]
+    files = [p.relative_to(run) for p in sorted(run.rglob("*")) if p.is_file() and p.name not in {".lock", *NOTES}]
     assert len(files) > 20
     for file in files:
         if file.name == "recipe.json":
@@ -543,7 +553,7 @@ def test_a_strange_file_is_a_problem_that_names_it(late: Path, tmp_path: Path, p
     copy = copied(late, tmp_path / "run")
     only(copy, place.removeprefix("controls/"))
     (tmp_path / "strange").mkdir()
-    names = {"seconds.txt", ".lock", "recipe.json"}
+    names = {*NOTES, ".lock", "recipe.json"}
     files = [p for p in sorted((copy / place).iterdir()) if p.is_file() and p.name not in names]
     assert len(files) >= 3
     for file in files:

@@ -117,6 +117,40 @@ def test_a_convolution_and_its_gradients_are_those_of_float64(
     assert distance(layer.weight.grad, reference.weight.grad) < TOLERANCE[kernels.variant]
 
 
+def test_dead_units_are_passed_over_and_nothing_changes(kernels: Kernels) -> None:
+    """The output and every gradient of a surviving weight are those of the whole layer; no unit is left out that matters."""
+    block = drawn(Block(16, 1, 2.0))
+    generator = torch.Generator().manual_seed(5)
+    masks = {
+        f"feed_forward.{leaf}.weight": torch.rand(weight.shape, generator=generator) < share
+        for leaf, weight, share in (
+            ("expand", block.feed_forward.expand.weight, 0.1),
+            ("depthwise", block.feed_forward.depthwise.weight, 0.2),
+            ("project", block.feed_forward.project.weight, 0.1),
+        )
+    }
+    parameters = dict(block.named_parameters())
+    with torch.no_grad():
+        for name, mask in masks.items():
+            parameters[name].mul_(mask)
+    x = torch.randn(1, 9, 11, 16, generator=generator)
+    found = []
+    for given in ({}, {f"part.{name}": mask for name, mask in masks.items()}):
+        use_kernels(nn.ModuleDict({"part": block}), kernels, given)
+        block.zero_grad()
+        y = block(x)
+        y.square().sum().backward()
+        found.append((y.detach(), {n: p.grad * masks.get(n, True) for n, p in parameters.items()}))
+    assert block.units is not None
+    assert 0 < len(block.units) < 28
+    (y, grads), (compact, others) = found
+    assert distance(compact, y.double()) < TOLERANCE[kernels.variant]
+    for name, grad in grads.items():
+        assert distance(others[name], grad.double()) < TOLERANCE[kernels.variant], name
+    needed = (others["feed_forward.project.weight"] != 0).any(0)
+    assert set(needed.nonzero()[:, 0].tolist()) <= set(block.units.tolist())
+
+
 def gradients(network: PromptIR, image: Tensor, bfloat16: bool) -> dict[str, Tensor]:
     network.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -151,9 +185,8 @@ def short() -> Recipe:
     return replace(recipe, train=train, prune=replace(recipe.prune, keep=0.2))
 
 
-def said(run: Path) -> list[list[str]]:
-    lines = [json.loads(text) for text in RunFolder(run).level(0).metrics.read_text().splitlines()]
-    return [[line["step"], line["kernels"]] for line in lines if "kernels" in line]
+def said(run: Path) -> dict[str, str]:
+    return json.loads(RunFolder(run).level(0).kernels.read_text())
 
 
 def test_a_search_with_our_kernels_is_verified_and_repeats_byte_by_byte(tmp_path: Path, short: Recipe) -> None:
@@ -165,7 +198,7 @@ def test_a_search_with_our_kernels_is_verified_and_repeats_byte_by_byte(tmp_path
     assert verify(tmp_path / "first").ok
     first, second = (RunFolder(tmp_path / name) for name in ("first", "second"))
     assert first.ticket.read_bytes() == second.ticket.read_bytes()
-    assert said(tmp_path / "first") == [[0, variants()[0]]]
+    assert said(tmp_path / "first") == {"0": variants()[0]}
 
 
 def test_a_run_may_go_on_with_other_kernels_and_says_from_which_update(
@@ -181,7 +214,7 @@ def test_a_run_may_go_on_with_other_kernels_and_says_from_which_update(
         patch.setattr("mirl.lottery.search.stop_switch", lambda _: __import__("contextlib").nullcontext(stop_at_third))
         assert search(short, tmp_path / "run", device="cpu", kernels="torch").step == 3
     assert search(short, tmp_path / "run", device="cpu", kernels="native").finished
-    assert said(tmp_path / "run") == [[0, "torch"], [3, variants()[0]]]
+    assert said(tmp_path / "run") == {"0": "torch", "3": variants()[0]}
     assert verify(tmp_path / "run").ok
 
 

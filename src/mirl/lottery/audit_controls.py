@@ -27,7 +27,7 @@ from mirl.lottery.prune import (
     shrink_masks,
     shuffled_masks,
 )
-from mirl.lottery.run import Arrays, TrainingFolder
+from mirl.lottery.run import NOTES, Arrays, TrainingFolder
 from mirl.recipe import Recipe
 
 _DENSE = ("dense", *SMALL_DENSE)
@@ -65,7 +65,7 @@ def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
     written = {p.name for p in place.path.iterdir() if p.name[0] != "."} if place.path.is_dir() else set()
     if not place.done:
         audit.notes.append(f"{where} has not ended")
-        if not written - {"seconds.txt"}:
+        if not written - NOTES:
             return
     if run.masks is None and kind in SMALL_DENSE:
         audit.notes.append(f"{where} was not checked: its size follows from the ticket's masks, which cannot be read")
@@ -82,7 +82,7 @@ def audit_control(audit: Audit, run: Finished, place: TrainingFolder) -> None:
     first_step = 0 if kind in UNTRAINED else recipe.rewind_step
     labels = {"kind": kind, "seed": seed, "budget": budget}
     training = Training(place, where, recipe, first_step, recipe.train.steps, labels, constant_rate=kind == "finetune")
-    if written - {"seconds.txt", "mask.safetensors"}:
+    if written - NOTES - {"mask.safetensors"}:
         begin = audit.attempt(where, lambda: _start(run, recipe, kind, seed))
         if begin is None and kind in UNTRAINED:
             audit.notes.append(f"{where}: torch is not installed: not checked whether it began from the values of its seed")

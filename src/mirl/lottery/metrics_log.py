@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from mirl.errors import MirlError
-from mirl.files import write_bytes
+from mirl.files import read_json, write_bytes, write_json
 from mirl.lottery.run import TrainingFolder
 
 
@@ -35,10 +35,14 @@ def trim(folder: TrainingFolder, step: int) -> None:
 
 
 def note_kernels(folder: TrainingFolder, step: int, name: str) -> None:
-    """Add the line that says which kernels train from update `step` on, unless the last such line says it already."""
-    lines = folder.metrics.read_text().splitlines() if folder.metrics.exists() else []
-    if [said for line in lines if (said := json.loads(line).get("kernels"))][-1:] != [name]:
-        append(folder, {"step": step, "kernels": name}, None)
+    """Say which kernels train from update `step` on, unless they have trained until then; what was said of later ones goes."""
+    said = {}
+    if step and folder.kernels.exists():
+        said = read_json(folder.kernels, "the kernels of a training", dict)
+    kept = {update: kernels for update, kernels in said.items() if int(update) < step}
+    if list(kept.values())[-1:] != [name]:
+        kept[str(step)] = name
+    write_json(folder.kernels, kept)
 
 
 def event_writer(log_dir: str | None, folder: TrainingFolder) -> Any:

@@ -7,6 +7,7 @@
         rewound.json             hash of every tensor right after the rewind, before the first update
         metrics.jsonl            loss, learning rate, loss per task; no clock in it, so equal runs give equal bytes
         checkpoint.safetensors   weights and optimizer in the middle of a training; gone when it ends
+        seconds.txt kernels.json how long it took, and on which kernels from which update on: notes that no check reads
         weights.safetensors      weights at the end
         ticket.mirl              the same as a ticket
         level.json               the last file written: it stands for "done"
@@ -41,6 +42,8 @@ from mirl.ticket_blocks import pack_mask, unpack_mask
 
 Arrays = dict[str, NDArray[Any]]
 BEFORE = "before-rewind-point"
+NOTES = frozenset({"seconds.txt", "kernels.json"})
+"""Files of a training that say how it went, and that nothing is concluded from."""
 
 
 def hash_tensor(values: NDArray[Any]) -> str:
@@ -119,6 +122,11 @@ class TrainingFolder:
     def metrics(self) -> Path:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def kernels(self) -> Path:
+        """By the update from which they trained on, the kernels: a variant of ours, or "torch"."""
+        return self.path / "kernels.json"
 
     @property
     def weights(self) -> Path:

@@ -145,8 +145,8 @@ def train(
     share_of(fabric, config.batch)
     torch.manual_seed(recipe.seed)
     network = PromptIR(recipe.network)
-    use_kernels(network, setting.kernels)
     mask_tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+    use_kernels(network, setting.kernels, mask_tensors)
     rewind(network, start, mask_tensors)
     going_on = fabric.broadcast(folder.checkpoint.exists())  # one looks for all: a shared disk may show others an old view
     if fabric.is_global_zero and not going_on:

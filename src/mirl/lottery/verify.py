@@ -40,7 +40,7 @@ from mirl.lottery.prune import (
     shrink_masks,
     warm_tensors,
 )
-from mirl.lottery.run import BEFORE, Arrays, RunFolder, TrainingFolder, hash_state
+from mirl.lottery.run import BEFORE, NOTES, Arrays, RunFolder, TrainingFolder, hash_state
 from mirl.lottery.schedule import level_updates
 from mirl.recipe import Recipe, recipe_from_dict
 from mirl.ticket import read_ticket
@@ -176,7 +176,7 @@ def _level(
     """Check one level, begun or ended; returns its masks and weights for the next."""
     name, problems = place.path.name, len(audit.problems)
     written = {p.name for p in place.path.iterdir() if p.name[0] != "."} if place.path.is_dir() else set()
-    if not written - {"seconds.txt"}:
+    if not written - NOTES:
         return _Before(None, None)
     expected = _pruned(audit, recipe, name, start, before, level, keep)
     masks = read_masks(audit, f"{name}/mask.safetensors", place.mask, masked_shapes(recipe))
@@ -194,7 +194,7 @@ def _level(
         start = (
             None if before.weights is None else begin_after_reset(recipe.prune.reset, recipe.network, start, before.weights)
         )
-    begun = written - {"seconds.txt", "mask.safetensors"}  # nothing but the mask: killed before the first update
+    begun = written - NOTES - {"mask.safetensors"}  # nothing but the mask: killed before the first update
     row["rewound"] = rewound(audit, training, start, masks) if begun else None
     row["zeros_exact"], row["hashes_match"], weights = trained(audit, training, masks)
     row["ok"] = len(audit.problems) == problems

@@ -11,6 +11,7 @@ multiplied into the output projection where that is cheaper. `layers.py` is the 
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +118,7 @@ class Block(nn.Module):
     """Transformer block: attention and feed-forward, each behind a LayerNorm over channels and a residual."""
 
     kernels: Kernels | None = None  # PyTorch's
+    units: Tensor | None = None  # of the feed-forward, those that masks leave alive; None: all
 
     def __init__(self, channels: int, heads: int, expansion: float):
         super().__init__()
@@ -133,8 +135,13 @@ class Block(nn.Module):
         a, f = self.attention, self.feed_forward
         weights = (a.qkv.weight, a.qkv_depthwise.weight, a.temperature, a.project.weight)
         x = self.kernels.attention(x, self.norm1.weight, self.norm1.bias, *weights)
-        weights = (f.expand.weight, f.depthwise.weight, f.project.weight)
-        return self.kernels.feed_forward(x, self.norm2.weight, self.norm2.bias, *weights)
+        expand, filters, project = f.expand.weight, f.depthwise.weight, f.project.weight
+        if self.units is not None:
+            both = torch.cat((self.units, self.units + f.project.in_features))
+            return self.kernels.feed_forward(
+                x, self.norm2.weight, self.norm2.bias, expand[both], filters[both], project[:, self.units]
+            )
+        return self.kernels.feed_forward(x, self.norm2.weight, self.norm2.bias, expand, filters, project)
 
 
 class Prompt(nn.Module):
@@ -208,11 +215,34 @@ class PromptIR(nn.Module):
         return out
 
 
-def use_kernels(network: nn.Module, kernels: Kernels | None) -> None:
-    """Let every block and every dense convolution of `network` run on `kernels`; None stands for PyTorch's."""
-    for module in network.modules():
+def use_kernels(network: nn.Module, kernels: Kernels | None, masks: Mapping[str, Tensor] | None = None) -> None:
+    """Let every block and every dense convolution of `network` run on `kernels`; None stands for PyTorch's.
+
+    `masks` (True: survives), under which the network stays until the next call, tell which units of the feed-forward
+    networks are dead: our kernels pass over these, and over their gradients, which are zero.
+    """
+    for name, module in network.named_modules():
         if isinstance(module, Block | Conv3x3):
             module.kernels = kernels
+        if isinstance(module, Block):
+            live = live_units(module.feed_forward, f"{name}.feed_forward", masks or {})
+            module.units = None if live.all() else live.nonzero()[:, 0]
+
+
+def live_units(layer: FeedForward, name: str, masks: Mapping[str, Tensor]) -> Tensor:
+    """Return which of the hidden units (hidden,) can be other than zero, or matter, under the masks of the layer `name`.
+
+    Unit j is dead when its row of either half of the expansion is pruned, either of its filters, or its column of the
+    projection: then project(gelu(a) b) does not see it, and every gradient of a surviving weight of it is zero.
+    """
+    units = layer.project.in_features
+    live = torch.ones(units, dtype=torch.bool)
+    for leaf in ("expand", "depthwise"):
+        if (mask := masks.get(f"{name}.{leaf}.weight")) is not None:
+            live &= mask.reshape(2, units, -1).any(2).all(0).cpu()
+    if (mask := masks.get(f"{name}.project.weight")) is not None:
+        live &= mask.any(0).cpu()
+    return live
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
