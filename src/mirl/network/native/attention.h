@@ -6,6 +6,7 @@
 
 #include "matmul.h"
 #include "pieces.h"
+#include "sparse.h"
 
 #define LEAST 1e-24f /* the product of squared lengths that q and k have at least */
 
@@ -17,6 +18,8 @@ typedef struct {
   float *x, *n, *taps, *rows;
   element *qkv, *as_n, *as_wide, *packed;
   void *side;
+  sparse by_part; /* the qkv matrix, if it goes by its non-zeros */
+  turned_tiles tiles;
 } attend;
 
 static float *sums_of(const attend *t, void *kept, int image) { return (float *)((char *)kept + (size_t)image * t->image); }
@@ -27,12 +30,10 @@ static element *strip_of(const attend *t, void *kept, int image, int s) {
   return (element *)((char *)kept + (size_t)image * t->image + sizeof(float) * head_of(t)) + (size_t)s * t->strip;
 }
 
-static void pack_qkv(const mirl_attention *j, int c, int transposed, float *rows, element *to) {
+static void padded_parts(const mirl_attention *j, int c, float *rows) {
   int C = j->channels;
   memset(rows, 0, sizeof(float) * 3 * c * C);
   for (int part = 0; part < 3; part++) memcpy(rows + (size_t)part * c * C, j->qkv + (size_t)part * C * C, sizeof(float) * C * C);
-  view v = transposed ? (view){rows, C, 1, 3 * c, C} : (view){rows, 1, C, C, 3 * c};
-  pack(&v, to);
 }
 static void qkv_taps(const mirl_attention *j, int c, int turned, float *taps) {
   memset(taps, 0, sizeof(float) * 9 * 3 * c);
@@ -55,9 +56,13 @@ static attend make_attend(const mirl_attention *j, arena *a) {
   t.as_n = take(a, sizeof(element) * t.s.most * up(t.c, 32));
   t.as_wide = take(a, sizeof(element) * t.s.most * t.ld);
   t.side = take(a, outer_bytes(t.s.most, t.wide, t.wide));
+  t.tiles = make_tiles(a, t.wide);
+  if (a->base) padded_parts(j, t.c, t.rows);
+  view v = {t.rows, 1, t.C, t.C, t.wide};
+  t.by_part = make_sparse(a, t.rows, t.wide, t.C, 1);
   if (!a->base) return t;
   qkv_taps(j, t.c, 0, t.taps);
-  pack_qkv(j, t.c, 0, t.rows, t.qkv);
+  if (!t.by_part.used) pack(&v, t.qkv);
   return t;
 }
 
@@ -109,6 +114,17 @@ static void merge(const attend *t, const small *m, const float *A) {
   }
 }
 
+/* q, k and v before their filters, for the pixels of a strip. */
+static void parts(const attend *t, const float *n, int pixels, float *to) {
+  int ld;
+  if (t->by_part.used) {
+    sparse_mul(&t->by_part, n, t->c, pixels, to, t->wide, &t->tiles);
+    return;
+  }
+  const element *N = operand(n, t->c, up(pixels, 16), t->c, t->as_n, &ld);
+  mul(pixels, t->wide, t->C, N, ld, t->qkv, to, t->wide, 0);
+}
+
 static size_t attention_kept_bytes(const mirl_attention *j) {
   arena a = {NULL, 0};
   return make_attend(j, &a).image * j->images + 256;
@@ -135,8 +151,7 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
         int pixels = pixels_of(s, i);
         const float *x = padded(j->x + start + (size_t)first_row(s, i) * j->width * t.C, t.C, pixels, pixels, t.x, t.c);
         norm_forward(&t.norm, x, pixels, NULL, NULL, t.n);
-        const element *N = operand(t.n, t.c, up(pixels, 16), t.c, t.as_n, &ld);
-        mul(pixels, t.wide, t.C, N, ld, t.qkv, before.slots[i % 3], t.wide, 0);
+        parts(&t, t.n, pixels, before.slots[i % 3]);
       }
       int q = i - 1;
       if (q < 0) continue;
@@ -232,9 +247,11 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
   size_t one_head = packed_size(d, d);
   element *qkv_back = take(&a, sizeof(element) * packed_size(wide, c)), *as_g = take(&a, sizeof(element) * s->most * up(c, 32));
   element *for_q = take(&a, sizeof(element) * t.heads * one_head), *for_k = take(&a, sizeof(element) * t.heads * one_head);
+  view back_view = {t.rows, C, 1, wide, C};
+  sparse back_by_channel = transposed(&a, &t.by_part);
   if (!scratch) return a.used;
   qkv_taps(j, c, 1, turned);
-  pack_qkv(j, c, 1, t.rows, qkv_back);
+  if (!back_by_channel.used) pack(&back_view, qkv_back);
   memset(grad_taps, 0, sizeof(float) * 9 * wide);
   memset(grad_qkv, 0, sizeof(float) * wide * c);
   memset(j->grad_temperature, 0, sizeof(float) * t.heads);
@@ -264,8 +281,7 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
         pixels = pixels_of(s, i);
         const float *x = padded(j->x + start + (size_t)first_row(s, i) * j->width * C, C, pixels, pixels, t.x, c);
         norm_forward(&t.norm, x, pixels, xhat.slots[i % 3], rstd + i % 3 * s->most, n.slots[i % 3]);
-        const element *N = operand(n.slots[i % 3], c, up(pixels, 16), c, t.as_n, &ld);
-        mul(pixels, wide, C, N, ld, t.qkv, before.slots[i % 3], wide, 0);
+        parts(&t, n.slots[i % 3], pixels, before.slots[i % 3]);
       }
       int q = i - 1;
       if (q >= 0 && q < s->count) {
@@ -298,8 +314,10 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
       }
       clear_rows(gh, wide, pixels, s->most);
       const element *G = operand(gh, wide, s->most, wide, t.as_wide, &ld_g), *N = operand(n.slots[q % 3], c, s->most, c, t.as_n, &ld);
-      outer(pixels, wide, C, G, ld_g, N, ld, grad_qkv, c, t.side);
-      mul(pixels, c, wide, G, ld_g, qkv_back, gn, c, 0);
+      if (t.by_part.used) sparse_gradient(&t.by_part, gh, wide, n.slots[q % 3], c, pixels, &t.tiles);
+      else outer(pixels, wide, C, G, ld_g, N, ld, grad_qkv, c, t.side);
+      if (back_by_channel.used) sparse_mul(&back_by_channel, gh, wide, pixels, gn, c, &t.tiles);
+      else mul(pixels, c, wide, G, ld_g, qkv_back, gn, c, 0);
       size_t at_strip = start + (size_t)first_row(s, q) * j->width * C;
       const float *gy = padded(j->grad_y + at_strip, C, pixels, pixels, g, c);
       float *gx = C == c ? j->grad_x + at_strip : g;
@@ -308,6 +326,7 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
     }
   }
   end_products();
+  if (t.by_part.used) scatter(&t.by_part, grad_qkv, c);
   for (int part = 0; part < 3; part++) {
     copy_rows(grad_qkv + (size_t)part * c * c, c, C, C, j->grad_qkv + (size_t)part * C * C);
     for (int k = 0; k < C; k++)

@@ -25,6 +25,36 @@ typedef float element;
 #define K_UNIT 1
 #endif
 
+#if MIRL_VECTOR_BYTES == 64
+/* 16 x 16 words turned around. */
+ALWAYS void turn16(const uint32_t *from, ptrdiff_t ld, uint32_t *to, ptrdiff_t ld_to) {
+  __m512i r[16], t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(from + i * ld);
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 8)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+      t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
+      t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
+    }
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; j++) {
+    _mm512_storeu_si512(to + j * ld_to, _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88));
+    _mm512_storeu_si512(to + (j + 8) * ld_to, _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd));
+  }
+}
+#endif
+
 /* Elements of a packed K x N matrix. */
 ALWAYS size_t packed_size(int K, int N) { return (size_t)up(K, K_UNIT) * up(N, UNIT); }
 
@@ -119,34 +149,6 @@ static void mul_segments(int pixels, int N, int K, int segments, const element *
     }
   }
 }
-/* 16 x 16 words turned around. */
-ALWAYS void turn16(const uint32_t *from, ptrdiff_t ld, uint32_t *to, ptrdiff_t ld_to) {
-  __m512i r[16], t[16];
-#pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(from + i * ld);
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]), t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 8)
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-      t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
-      t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
-    }
-#pragma GCC unroll 8
-  for (int j = 0; j < 8; j++) {
-    _mm512_storeu_si512(to + j * ld_to, _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88));
-    _mm512_storeu_si512(to + (j + 8) * ld_to, _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd));
-  }
-}
-
 /* A tile of 16 pairs of k by 16 n by 2, from k and n on. */
 static void pack_tile(const view *v, int k, int n, element *to) {
   int whole = n + 16 <= v->N && k + 32 <= v->K;
