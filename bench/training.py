@@ -185,9 +185,8 @@ def main() -> None:
         print(f"{row['kernels']:16} over {row['against']:14}  dense {row['dense']:.2f}x  pruned {row['pruned']:.2f}x  "
               f"search {row['search']:.2f}x")  # fmt: skip
     if options.curves:
-        print(
-            f"largest difference of the means {found['largest_difference_of_means']}, the loss fell by {found['fall_of_the_loss']:.4f}"
-        )
+        apart, fall = found["largest_difference_of_means"], found["fall_of_the_loss"]
+        print(f"largest difference of the means {apart}, the loss fell by {fall:.4f}")
     if options.figure and options.curves:
         draw(found["means_of_20_updates"], options.figure)
     if options.json:
