@@ -42,6 +42,12 @@ class Job:
 
 JOBS = (
     Job(
+        "first",
+        "mirl search --recipe small --steps 12500 --data {data} --skip-bad --device cpu --devices 2 --out {run}",
+        patches=800_000,
+        processes=2,
+    ),
+    Job(
         "ship",
         "mirl search --recipe small --data {data} --skip-bad --device cpu --devices 2 --out {run}",
         patches=5_000_000,

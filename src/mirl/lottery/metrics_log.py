@@ -35,7 +35,7 @@ def trim(folder: TrainingFolder, step: int) -> None:
 
 
 def note_kernels(folder: TrainingFolder, step: int, name: str) -> None:
-    """Say which kernels train from update `step` on, unless they have trained until then; drop what was said of later ones."""
+    """Say which kernels train from update `step` on, unless they trained until then; drop what was said of later ones."""
     said = {}
     if step and folder.kernels.exists():
         said = read_json(folder.kernels, "the kernels of a training", dict)
