@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mirl.errors import MirlError
 from mirl.evaluate.evidence_people import people_part, read_measurements
@@ -14,6 +15,7 @@ from mirl.evaluate.people.groups import Example, Trial
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
+import people_crops
 from people import file_measurement
 
 
@@ -67,6 +69,28 @@ def test_the_page_holds_every_method_and_the_verdict_is_computed(filed):
     assert f"| real A | 1 | {before['input_psnr']:.2f} | {before['gain']:+.2f}, 100% worse |" in text
     assert "| **real, all** | **2** |" in text
     assert "| wild | small, after | one | 5.0 |" in text
+
+
+def test_pictures_and_what_was_seen_stand_on_the_page(filed, tmp_path, monkeypatch):
+    assert "Looked at" not in "\n".join(people_part(filed))
+    monkeypatch.setattr(people_crops, "CASES", (people_crops.CASES[3], people_crops.CASES[8]))
+    words = ["people_crops.py", "--out", str(tmp_path / "people"), "--json", str(tmp_path / "people_crops.json")]
+    monkeypatch.setattr("sys.argv", words)
+    people_crops.main()
+    (tmp_path / "people_looked.json").write_text(json.dumps({"sentences": ["Rain stays."]}))
+    text = "\n".join(people_part(filed))
+    found = json.loads((tmp_path / "people_crops.json").read_text())["cases"]
+    coded, night = found
+    assert f"{coded['case']} ({coded['picture']}): {coded['input_psnr']:.2f} to {coded['psnr']:.2f} dB." in text
+    assert f"{night['case']} ({night['picture']}): {night['psnr']:.2f} dB from what it was." in text
+    assert "- Rain stays." in text
+    for case, shown in zip(found, (3, 2), strict=True):  # the truth is shown where something was degraded
+        assert f"![{case['case']}]({case['file']})" in text
+        picture = Image.open(tmp_path / case["file"])
+        side, gap = people_crops.CROP * people_crops.ZOOM, people_crops.GAP
+        assert picture.size == (shown * (side + gap) - gap, side)
+        first, second = (picture.crop((at, 0, at + side, side)) for at in (0, side + gap))
+        assert (np.asarray(first) != np.asarray(second)).any()
 
 
 def test_a_label_is_filed_once_and_stays_in_its_place(filed, tmp_path):

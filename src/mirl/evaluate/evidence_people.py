@@ -61,7 +61,7 @@ def people_part(file: Path) -> list[str]:
     lines += [f"- {line}" for line in verdict_lines(columns)]
     lines += ["", "Gain in dB, and the share made worse:", "", *_gains(columns)]
     lines += ["What happened to tone (levels of 255, against the truth, else the input) and to fine detail:", ""]
-    return [*lines, *_harm(columns), _WORDS, ""]
+    return [*lines, *_harm(columns), _WORDS, "", *_looked_at(file.parent)]
 
 
 _WORDS = (
@@ -69,6 +69,23 @@ _WORDS = (
     "32x32 pixels and one channel, median over the pictures and largest; _over 4_, _over 10_: pictures in which it is "
     "beyond that many levels; _fine detail_: energy of the truth's finest octave that is in the output (in the input)."
 )
+
+
+def _looked_at(folder: Path) -> list[str]:
+    """Pictures of `bench/people_crops.py`, and what was seen on those that may not be shown."""
+    crops, looked = folder / "people_crops.json", folder / "people_looked.json"
+    lines = []
+    if crops.exists():
+        found = read_json(crops, "the pictures of bench/people_crops.py", dict)
+        lines += [f"Crops before and after by `{found['ticket']}`, then the truth where something was degraded:", ""]
+        for case in found["cases"]:
+            change = f"{case['psnr']:.2f} dB from what it was" if not case["truth"] else ""
+            change = change or f"{case['input_psnr']:.2f} to {case['psnr']:.2f} dB"
+            lines += [f"![{case['case']}]({case['file']})", "", f"{case['case']} ({case['picture']}): {change}.", ""]
+    if looked.exists():
+        lines += ["Looked at, and not to be shown:", ""]
+        lines += [f"- {line}" for line in read_json(looked, "what was seen", dict)["sentences"]] + [""]
+    return lines
 
 
 def verdict_lines(columns: Sequence[Column]) -> list[str]:
