@@ -7,29 +7,24 @@ The same data, seed and machine give the same head.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, relu
 
-from mirl.data.overlap import nearest, thumbnail
-from mirl.data.split import HeldOutContent, split_folder
-from mirl.degrade.haze import relative_depth
 from mirl.engine.haze import FLOOR
 from mirl.engine.haze import features as seen
 from mirl.errors import MirlError
 from mirl.haze_head import HazeHead, head_shapes
-from mirl.image import read_pixels
 from mirl.lottery.haze_examples import SHAPES, UNTREATED, Example, Maker, Source
+from mirl.lottery.haze_sources import haze_sources
 from mirl.lottery.muon import Muon
 
-LARGEST_SIDE = 512  # of a photograph in memory
 VALIDATION_STEP = 8
 UNTREATED_PART = 3  # one in so many training examples is a photograph as it is, with haze or without
 FALSE_SHARE, SURE_SHARE = 0.03, 0.7
@@ -95,7 +90,7 @@ def train_haze_head(
     fewer than VALIDATION_STEP photographs.
     """
     training, tell = training or HazeTraining(), on_step or (lambda what, done, total: None)
-    sources = list(_sources(root, skip_bad))
+    sources = list(haze_sources(root, skip_bad))
     if len(sources) < VALIDATION_STEP:
         raise MirlError(f"{root}: {len(sources)} photographs, expected at least {VALIDATION_STEP} to train a haze head")
     held_out = sources[VALIDATION_STEP - 1 :: VALIDATION_STEP]
@@ -230,28 +225,3 @@ def _examples(
         made.append(maker.example(source, shape, number % 2 == 0, rng, treated))
         tell(what, number + 1, count)
     return made
-
-
-def _sources(root: Path | None, skip_bad: bool) -> Iterator[Source]:
-    """Yield the distinct clean photographs with their depth; what is held out from all training is left out."""
-    split = split_folder(root, skip_bad)
-    held_out = HeldOutContent(split, skip_bad)
-    known: list[np.ndarray] = []  # thumbnails of the photographs so far
-    pairs = split.pairs.get("dehaze", ())
-    names = {pair.clean: split.depths.get(_photo_name(pair.name)) for pair in pairs}
-    for path in [*split.photos, *names]:
-        pixels = np.rint(read_pixels(path) * 255).astype(np.uint8)
-        picture = Image.fromarray(pixels)
-        mine = thumbnail(picture)[None]
-        if held_out.shows(pixels) or (known and nearest(mine, np.concatenate(known))[0][0] >= 0):
-            continue
-        known.append(mine)
-        depth = split.depths.get(path.stem) or names.get(path)
-        if max(picture.size) > LARGEST_SIDE:
-            picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
-        yield Source(np.asarray(picture), None if depth is None else relative_depth(read_pixels(depth)[..., 0]))
-
-
-def _photo_name(pair: str) -> str:
-    """Return the photograph's part of a hazy picture's name, ID_A_BETA."""
-    return pair.rsplit("_", 2)[0]

@@ -14,7 +14,8 @@ from mirl.degrade.rain import streak_layer
 from mirl.degrade.web import code_jpeg
 from mirl.engine.haze import SIDE
 from mirl.lottery.haze_graphics import draw_graphic
-from mirl.lottery.haze_scenes import Pixels, colour, lit, luma, stage
+from mirl.lottery.haze_scenes import Pixels, lit, luma, stage
+from mirl.lottery.haze_surfaces import colour
 
 SHAPES = ((SIDE, SIDE), (72, SIDE), (64, SIDE), (54, SIDE), (SIDE, 72), (SIDE, 64))
 """Height and width of the thumbnails: 1:1, 4:3, 3:2, 16:9, 3:4, 2:3."""
