@@ -26,8 +26,8 @@ DISTANT = replace(FOG, median=(0.6, 2.0), spread=(0.5, 1.1), depth_range=(0.1, 1
 """Clear in front, hazy behind: its depths are spread by factors, so that few are far."""
 STRENGTHS = ((LIGHT, 0.45), (FOG, 0.25), (DISTANT, 0.2), (haze.INDOOR, 0.1))
 
-LEAST_VEIL = 0.15
-"""Share of the airlight in a hazy example, at least about: less cannot be told from a faded print."""
+LEAST_VEIL = 0.22
+"""Share of the airlight in a hazy example, at least about: less cannot be told from a faded print, and takes little away."""
 
 TINT, WARMTH, WARMTH_SHARE = 0.015, 0.08, 0.2
 """Spread of the airlight's tint, and in a share of the examples its warmth: dust and smog are yellow, distance blue."""
@@ -37,7 +37,7 @@ RAIN_SHARE, RAIN_SHARE_IN_HAZE, RAIN_VEIL = 0.18, 0.08, 0.25
 UNTREATED = "photo, as it is"
 GRAPHIC_SHARE, PHOTOGRAPHED_SHARE = 0.12, 0.5
 RAIN_LAYERS = 32
-LARGEST = 4  # a picture is degraded at one to so many times its thumbnail's size
+LARGEST = 3  # a picture is degraded at one to so many times its thumbnail's size
 
 
 @dataclass(frozen=True)
