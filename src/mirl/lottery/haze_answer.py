@@ -27,6 +27,7 @@ from mirl.lottery.muon import Muon
 
 VALIDATION_STEP = 8
 UNTREATED_PART = 3  # one in so many training examples is a photograph as it is, with haze or without
+SURFACES_PART = 8  # and beside so many there is one more of a surface: they are the hardest to tell from haze
 FALSE_SHARE, SURE_SHARE = 0.03, 0.7
 """`low` is passed by this share of the untreated haze-free photographs (some are misty), `high` by this share of the hazy.
 
@@ -97,10 +98,13 @@ def train_haze_head(
     held_out = sources[VALIDATION_STEP - 1 :: VALIDATION_STEP]
     rest = [source for place, source in enumerate(sources) if (place + 1) % VALIDATION_STEP]
     maker = Maker(training.seed)
-    plain = training.examples // UNTREATED_PART
+    plain, surfaces = training.examples // UNTREATED_PART, training.examples // SURFACES_PART
     examples = [
         *_examples(maker, rest, training.examples - plain, training.seed, "making examples", tell, treated=True),
         *_examples(maker, rest, plain, training.seed + 3, "making examples", tell, treated=False),
+        *_examples(
+            maker, rest, surfaces, training.seed + 4, "making surfaces", tell, scene="surface"
+        ),
     ]
     network = _train(examples, training, tell)
     count = max(training.examples // 12, VALIDATION_STEP)
@@ -223,14 +227,15 @@ def _examples(
     seed: int,
     what: str,
     tell: Callable[[str, int, int], None],
-    treated: bool,
+    treated: bool = True,
+    scene: str | None = None,
 ) -> list[Example]:
-    """Make `count` examples, every second one in haze; photographs and shapes are drawn."""
+    """Make `count` examples, every second one in haze or, of a given scene, none; photographs and shapes are drawn."""
     made = []
     for number in range(count):
         rng = np.random.default_rng([seed % 2**63, 3, number])
         source = sources[int(rng.integers(len(sources)))]
         shape = SHAPES[int(rng.integers(len(SHAPES)))]
-        made.append(maker.example(source, shape, number % 2 == 0, rng, treated))
+        made.append(maker.example(source, shape, number % 2 == 0 and scene is None, rng, treated, scene))
         tell(what, number + 1, count)
     return made

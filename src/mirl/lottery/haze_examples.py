@@ -66,18 +66,27 @@ class Maker:
         self._layers = [streak_layer(side, side, rng) for _ in range(RAIN_LAYERS)]
 
     def example(
-        self, source: Source, shape: tuple[int, int], hazy: bool, rng: np.random.Generator, treated: bool = True
+        self,
+        source: Source,
+        shape: tuple[int, int],
+        hazy: bool,
+        rng: np.random.Generator,
+        treated: bool = True,
+        scene: str | None = None,
     ) -> Example:
-        """Make an example of `shape` (height, width) from `source`, hazy or not; an untreated one is a photograph."""
+        """Make an example of `shape` (height, width) from `source`, hazy or not; an untreated one is a photograph.
+
+        A treated one shows `scene`, of `mirl.lottery.haze_scenes`; a drawn one if left out.
+        """
         factor = int(rng.integers(1, LARGEST + 1))
         height, width = (side * factor for side in shape)
-        if treated and not hazy and rng.random() < GRAPHIC_SHARE:
+        if treated and not hazy and scene is None and rng.random() < GRAPHIC_SHARE:
             pixels, kind = draw_graphic(height, width, rng), "graphic"
             if rng.random() < PHOTOGRAPHED_SHARE:
                 pixels = lit(pixels, rng)
         else:
             pixels, depth = _crop(source, height, width, rng)
-            pixels, kind = stage(pixels, hazy, rng) if treated else (pixels, UNTREATED)
+            pixels, kind = stage(pixels, hazy, rng, scene) if treated else (pixels, UNTREATED)
             if hazy:
                 pixels = _haze(pixels, depth, rng)
         rows = self._capture(pixels, hazy, rng).reshape(shape[0], factor, width * 3).mean(axis=1)

@@ -15,10 +15,10 @@ Pixels = np.ndarray  # float32 (h, w, 3) in [0, 1]
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 
 
-def stage(pixels: Pixels, hazy: bool, rng: np.random.Generator) -> tuple[Pixels, str]:
-    """Draw a scene and a tone, for haze to come or not, and return the changed photograph with the name of its kind."""
+def stage(pixels: Pixels, hazy: bool, rng: np.random.Generator, scene: str | None = None) -> tuple[Pixels, str]:
+    """Draw a scene, unless it is given, and a tone, for haze to come or not; return the photograph and its kind's name."""
     scenes, tones = (SCENES_IN_HAZE, TONES_IN_HAZE) if hazy else (SCENES, TONES)
-    scene, tone = _drawn(scenes, rng), _drawn(tones, rng)
+    scene, tone = scene or _drawn(scenes, rng), _drawn(tones, rng)
     return TONE[tone](SCENE[scene](pixels, rng), rng), f"{scene}, {tone}"
 
 
