@@ -49,9 +49,16 @@ def features(small: Pixels) -> Features:
     """
     least, most = small.min(axis=2), small.max(axis=2)
     edged = np.pad(least, _DARK, constant_values=np.inf)
-    dark = np.lib.stride_tricks.sliding_window_view(edged, (2 * _DARK + 1, 2 * _DARK + 1)).min(axis=(2, 3))
+    dark = _least_around(_least_around(edged, 0), 1)
     saturation = (most - least) / (most + np.float32(FLOOR))
     return np.stack([*np.moveaxis(small, 2, 0), dark, saturation]).astype(np.float32)
+
+
+def _least_around(values: Pixels, axis: int) -> Pixels:
+    """Return the least of each 2 * _DARK + 1 neighbours along an axis, which becomes 2 * _DARK shorter."""
+    size = values.shape[axis] - 2 * _DARK
+    parts = [values.take(np.arange(start, start + size), axis) for start in range(2 * _DARK + 1)]
+    return np.minimum.reduce(parts)
 
 
 def _areas(size: int, count: int) -> list[tuple[slice, Pixels]]:

@@ -7,36 +7,33 @@ The same data, seed and machine give the same head.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, conv2d, relu
 
-from mirl.data.overlap import nearest, thumbnail
-from mirl.data.split import HeldOutContent, split_folder
-from mirl.degrade.haze import relative_depth
 from mirl.engine.haze import FLOOR
 from mirl.engine.haze import features as seen
 from mirl.errors import MirlError
 from mirl.haze_head import HazeHead, head_shapes
-from mirl.image import read_pixels
 from mirl.lottery.haze_examples import SHAPES, UNTREATED, Example, Maker, Source
+from mirl.lottery.haze_sources import haze_sources
 from mirl.lottery.muon import Muon
 
-LARGEST_SIDE = 512  # of a photograph in memory
 VALIDATION_STEP = 8
 UNTREATED_PART = 3  # one in so many training examples is a photograph as it is, with haze or without
+SURFACES_PART = 8  # and beside so many there is one more of a surface: they are the hardest to tell from haze
 FALSE_SHARE, SURE_SHARE = 0.03, 0.7
 """`low` is passed by this share of the untreated haze-free photographs (some are misty), `high` by this share of the hazy.
 
 The treated examples are made to look like haze, or not like it: their shares say nothing of photographs.
 """
+CUT = 12  # pixels off a thumbnail's side, in every second update
 LEAST_RISE = 0.05  # from low to high
 
 
@@ -48,8 +45,8 @@ class HazeTraining:
     """
 
     widths: tuple[int, ...] = (8, 16, 16, 24)
-    examples: int = 18_000
-    steps: int = 3_000
+    examples: int = 24_000
+    steps: int = 4_000
     batch: int = 32
     learning_rate: float = 1e-2
     weight_decay: float = 1e-3
@@ -95,16 +92,19 @@ def train_haze_head(
     fewer than VALIDATION_STEP photographs.
     """
     training, tell = training or HazeTraining(), on_step or (lambda what, done, total: None)
-    sources = list(_sources(root, skip_bad))
+    sources = list(haze_sources(root, skip_bad))
     if len(sources) < VALIDATION_STEP:
         raise MirlError(f"{root}: {len(sources)} photographs, expected at least {VALIDATION_STEP} to train a haze head")
     held_out = sources[VALIDATION_STEP - 1 :: VALIDATION_STEP]
     rest = [source for place, source in enumerate(sources) if (place + 1) % VALIDATION_STEP]
     maker = Maker(training.seed)
-    plain = training.examples // UNTREATED_PART
+    plain, surfaces = training.examples // UNTREATED_PART, training.examples // SURFACES_PART
     examples = [
         *_examples(maker, rest, training.examples - plain, training.seed, "making examples", tell, treated=True),
         *_examples(maker, rest, plain, training.seed + 3, "making examples", tell, treated=False),
+        *_examples(
+            maker, rest, surfaces, training.seed + 4, "making surfaces", tell, scene="surface"
+        ),
     ]
     network = _train(examples, training, tell)
     count = max(training.examples // 12, VALIDATION_STEP)
@@ -170,7 +170,8 @@ def features(thumbnails: np.ndarray) -> Tensor:
     """Return (n, 5, h, w) of thumbnails `with_dark`, uint8 (n, h, w, 4): what `mirl.engine.haze.features` gives for each."""
     x = torch.from_numpy(np.ascontiguousarray(thumbnails.transpose(0, 3, 1, 2))).float() / 255
     most, least = x[:, :3].amax(1, keepdim=True), x[:, :3].amin(1, keepdim=True)
-    return torch.cat([x, (most - least) / (most + FLOOR)], dim=1)
+    seen_so = torch.cat([x, (most - least) / (most + FLOOR)], dim=1)
+    return seen_so.contiguous(memory_format=torch.channels_last)  # convolutions of so few channels take half the time
 
 
 def _train(examples: Sequence[Example], training: HazeTraining, tell: Callable[[str, int, int], None]) -> HeadNetwork:
@@ -195,7 +196,7 @@ def _train(examples: Sequence[Example], training: HazeTraining, tell: Callable[[
         for step in range(training.steps):
             thumbnails, answers = banks[rng.choice(len(banks), p=shares)]
             places = rng.integers(len(answers), size=training.batch)
-            batch = thumbnails[places][:, :, :: 1 - 2 * int(rng.integers(2))]
+            batch = _varied(thumbnails[places], rng)
             loss = binary_cross_entropy_with_logits(network(features(batch)), answers[places])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -206,6 +207,13 @@ def _train(examples: Sequence[Example], training: HazeTraining, tell: Callable[[
         torch.set_num_threads(threads)
     network.halve()
     return network
+
+
+def _varied(batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirror thumbnails (n, h, w, 4), or not; cut CUT pixels off their height and width, or not."""
+    height, width = (size - CUT * int(rng.integers(2)) for size in batch.shape[1:3])  # few sizes: torch prepares for each
+    top, left = int(rng.integers(batch.shape[1] - height + 1)), int(rng.integers(batch.shape[2] - width + 1))
+    return batch[:, top : top + height, left : left + width][:, :, :: 1 - 2 * int(rng.integers(2))]
 
 
 def _rate(step: int, steps: int) -> float:
@@ -219,39 +227,15 @@ def _examples(
     seed: int,
     what: str,
     tell: Callable[[str, int, int], None],
-    treated: bool,
+    treated: bool = True,
+    scene: str | None = None,
 ) -> list[Example]:
-    """Make `count` examples, every second one in haze; photographs and shapes are drawn."""
+    """Make `count` examples, every second one in haze or, of a given scene, none; photographs and shapes are drawn."""
     made = []
     for number in range(count):
         rng = np.random.default_rng([seed % 2**63, 3, number])
         source = sources[int(rng.integers(len(sources)))]
         shape = SHAPES[int(rng.integers(len(SHAPES)))]
-        made.append(maker.example(source, shape, number % 2 == 0, rng, treated))
+        made.append(maker.example(source, shape, number % 2 == 0 and scene is None, rng, treated, scene))
         tell(what, number + 1, count)
     return made
-
-
-def _sources(root: Path | None, skip_bad: bool) -> Iterator[Source]:
-    """Yield the distinct clean photographs with their depth; what is held out from all training is left out."""
-    split = split_folder(root, skip_bad)
-    held_out = HeldOutContent(split, skip_bad)
-    known: list[np.ndarray] = []  # thumbnails of the photographs so far
-    pairs = split.pairs.get("dehaze", ())
-    names = {pair.clean: split.depths.get(_photo_name(pair.name)) for pair in pairs}
-    for path in [*split.photos, *names]:
-        pixels = np.rint(read_pixels(path) * 255).astype(np.uint8)
-        picture = Image.fromarray(pixels)
-        mine = thumbnail(picture)[None]
-        if held_out.shows(pixels) or (known and nearest(mine, np.concatenate(known))[0][0] >= 0):
-            continue
-        known.append(mine)
-        depth = split.depths.get(path.stem) or names.get(path)
-        if max(picture.size) > LARGEST_SIDE:
-            picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
-        yield Source(np.asarray(picture), None if depth is None else relative_depth(read_pixels(depth)[..., 0]))
-
-
-def _photo_name(pair: str) -> str:
-    """Return the photograph's part of a hazy picture's name, ID_A_BETA."""
-    return pair.rsplit("_", 2)[0]

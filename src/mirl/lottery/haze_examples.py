@@ -14,7 +14,8 @@ from mirl.degrade.rain import streak_layer
 from mirl.degrade.web import code_jpeg
 from mirl.engine.haze import SIDE
 from mirl.lottery.haze_graphics import draw_graphic
-from mirl.lottery.haze_scenes import Pixels, colour, lit, luma, stage
+from mirl.lottery.haze_scenes import Pixels, lit, luma, stage
+from mirl.lottery.haze_surfaces import colour
 
 SHAPES = ((SIDE, SIDE), (72, SIDE), (64, SIDE), (54, SIDE), (SIDE, 72), (SIDE, 64))
 """Height and width of the thumbnails: 1:1, 4:3, 3:2, 16:9, 3:4, 2:3."""
@@ -25,8 +26,8 @@ DISTANT = replace(FOG, median=(0.6, 2.0), spread=(0.5, 1.1), depth_range=(0.1, 1
 """Clear in front, hazy behind: its depths are spread by factors, so that few are far."""
 STRENGTHS = ((LIGHT, 0.45), (FOG, 0.25), (DISTANT, 0.2), (haze.INDOOR, 0.1))
 
-LEAST_VEIL = 0.15
-"""Share of the airlight in a hazy example, at least about: less cannot be told from a faded print."""
+LEAST_VEIL = 0.22
+"""Share of the airlight in a hazy example, at least about: less cannot be told from a faded print, and takes little away."""
 
 TINT, WARMTH, WARMTH_SHARE = 0.015, 0.08, 0.2
 """Spread of the airlight's tint, and in a share of the examples its warmth: dust and smog are yellow, distance blue."""
@@ -36,7 +37,7 @@ RAIN_SHARE, RAIN_SHARE_IN_HAZE, RAIN_VEIL = 0.18, 0.08, 0.25
 UNTREATED = "photo, as it is"
 GRAPHIC_SHARE, PHOTOGRAPHED_SHARE = 0.12, 0.5
 RAIN_LAYERS = 32
-LARGEST = 4  # a picture is degraded at one to so many times its thumbnail's size
+LARGEST = 3  # a picture is degraded at one to so many times its thumbnail's size
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,27 @@ class Maker:
         self._layers = [streak_layer(side, side, rng) for _ in range(RAIN_LAYERS)]
 
     def example(
-        self, source: Source, shape: tuple[int, int], hazy: bool, rng: np.random.Generator, treated: bool = True
+        self,
+        source: Source,
+        shape: tuple[int, int],
+        hazy: bool,
+        rng: np.random.Generator,
+        treated: bool = True,
+        scene: str | None = None,
     ) -> Example:
-        """Make an example of `shape` (height, width) from `source`, hazy or not; an untreated one is a photograph."""
+        """Make an example of `shape` (height, width) from `source`, hazy or not; an untreated one is a photograph.
+
+        A treated one shows `scene`, of `mirl.lottery.haze_scenes`; a drawn one if left out.
+        """
         factor = int(rng.integers(1, LARGEST + 1))
         height, width = (side * factor for side in shape)
-        if treated and not hazy and rng.random() < GRAPHIC_SHARE:
+        if treated and not hazy and scene is None and rng.random() < GRAPHIC_SHARE:
             pixels, kind = draw_graphic(height, width, rng), "graphic"
             if rng.random() < PHOTOGRAPHED_SHARE:
                 pixels = lit(pixels, rng)
         else:
             pixels, depth = _crop(source, height, width, rng)
-            pixels, kind = stage(pixels, hazy, rng) if treated else (pixels, UNTREATED)
+            pixels, kind = stage(pixels, hazy, rng, scene) if treated else (pixels, UNTREATED)
             if hazy:
                 pixels = _haze(pixels, depth, rng)
         rows = self._capture(pixels, hazy, rng).reshape(shape[0], factor, width * 3).mean(axis=1)

@@ -9,13 +9,16 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from mirl.lottery.haze_surfaces import colour, draw_sky, draw_surface, field
+
 Pixels = np.ndarray  # float32 (h, w, 3) in [0, 1]
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 
 
-def stage(pixels: Pixels, hazy: bool, rng: np.random.Generator) -> tuple[Pixels, str]:
-    """Draw a scene and a tone, for haze to come or not, and return the changed photograph with the name of its kind."""
-    scene, tone = _drawn(SCENES, rng), _drawn(TONES_IN_HAZE if hazy else TONES, rng)
+def stage(pixels: Pixels, hazy: bool, rng: np.random.Generator, scene: str | None = None) -> tuple[Pixels, str]:
+    """Draw a scene, unless it is given, and a tone, for haze to come or not; return the photograph and its kind's name."""
+    scenes, tones = (SCENES_IN_HAZE, TONES_IN_HAZE) if hazy else (SCENES, TONES)
+    scene, tone = scene or _drawn(scenes, rng), _drawn(tones, rng)
     return TONE[tone](SCENE[scene](pixels, rng), rng), f"{scene}, {tone}"
 
 
@@ -27,9 +30,9 @@ def _grey_sky(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Close the sky above a wavy horizon with cloud."""
     height, width = pixels.shape[:2]
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
-    horizon = rng.uniform(0.15, 0.7) + 0.15 * _field(height, width, rng, 4)[:1]
+    horizon = rng.uniform(0.15, 0.7) + 0.15 * field(height, width, rng, 4, 4)[:1]
     mask = np.clip((horizon - y) * height / rng.uniform(1, 12) + 0.5, 0, 1)[..., None]
-    cloud = colour(rng, 0.55, 1.0, 0.08) + _field(height, width, rng, 5)[..., None] * rng.uniform(0, 0.12)
+    cloud = colour(rng, 0.55, 1.0, 0.08) + field(height, width, rng, 5, 5)[..., None] * rng.uniform(0, 0.12)
     return _mix(pixels, np.clip(cloud, 0, 1), mask)
 
 
@@ -50,20 +53,45 @@ def _snow(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     return _mix(pixels, white, np.clip(bright * rng.uniform(0.7, 1.0), 0, 1))
 
 
+def _surface(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """A wall, a table, a cloth seen close by, or a plain sky; often with parts of the photograph on it."""
+    draw = draw_surface if rng.random() < 0.75 else draw_sky
+    drawn = draw(*pixels.shape[:2], rng)
+    if rng.random() < 0.6:
+        drawn = _left_on(drawn, pixels, rng)
+    return lit(drawn, rng) if rng.random() < 0.5 else drawn
+
+
+def _near(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Put all but parts of it out of focus, and that perhaps paler: what is near is sharp."""
+    height, width = pixels.shape[:2]
+    cells = int(np.exp(rng.uniform(np.log(3), np.log(16))))
+    small = Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).resize((cells, cells), Image.Resampling.BOX)
+    behind = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
+    pale = colour(rng, 0.7, 1.0, 0.4)
+    return _left_on(behind + (pale - behind) * rng.uniform(0, 0.6) * float(rng.random() < 0.5), pixels, rng)
+
+
 def lit(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Photograph a flat thing: uneven light of some colour, paler ink."""
     height, width = pixels.shape[:2]
-    light = colour(rng, 0.5, 1.0, 0.3) * (1 + _field(height, width, rng, 3)[..., None] * rng.uniform(0, 0.15))
+    light = colour(rng, 0.5, 1.0, 0.3) * (1 + field(height, width, rng, 3, 3)[..., None] * rng.uniform(0, 0.15))
     return np.clip((1 - (1 - pixels) * rng.uniform(0.4, 1.0)) * light, 0, 1)
 
 
 def _on_ground(pixels: Pixels, ground: np.ndarray, rng: np.random.Generator) -> Pixels:
     height, width = pixels.shape[:2]
-    shade = 1 + _field(height, width, rng, 3)[..., None] * rng.uniform(0, 0.15)
-    texture = _field(height, width, rng, max(height, width) // 3)[..., None] * rng.uniform(0, 0.04)
-    field = _field(height, width, rng, int(rng.integers(3, 8)))
-    keep = np.clip((field - np.quantile(field, rng.uniform(0.4, 0.95))) * rng.uniform(3, 40), 0, 1)[..., None]
-    return _mix(np.clip(ground * shade + texture, 0, 1), pixels, keep)
+    shade = 1 + field(height, width, rng, 3, 3)[..., None] * rng.uniform(0, 0.15)
+    texture = field(height, width, rng, max(height, width) // 3, max(height, width) // 3)[..., None] * rng.uniform(0, 0.04)
+    return _left_on(np.clip(ground * shade + texture, 0, 1), pixels, rng)
+
+
+def _left_on(ground: np.ndarray, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Leave parts of the photograph on another picture."""
+    cells = int(rng.integers(3, 8))
+    where = field(*pixels.shape[:2], rng, cells, cells)
+    keep = np.clip((where - np.quantile(where, rng.uniform(0.4, 0.95))) * rng.uniform(3, 40), 0, 1)[..., None]
+    return _mix(ground, pixels, keep)
 
 
 def _contrast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -111,8 +139,19 @@ SCENE: dict[str, Change] = {
     "pale ground": _pale_ground,
     "dark ground": _dark_ground,
     "snow": _snow,
+    "surface": _surface,
+    "near": _near,
 }
-SCENES = {"photo": 0.6, "grey sky": 0.1, "pale ground": 0.15, "dark ground": 0.07, "snow": 0.08}
+SCENES = {
+    "photo": 0.46,
+    "grey sky": 0.1,
+    "pale ground": 0.12,
+    "dark ground": 0.05,
+    "snow": 0.07,
+    "surface": 0.13,
+    "near": 0.07,
+}
+SCENES_IN_HAZE = {"photo": 0.65, "grey sky": 0.1, "pale ground": 0.1, "dark ground": 0.05, "snow": 0.06, "near": 0.04}
 
 TONE: dict[str, Change] = {
     "as it is": _photo,
@@ -137,18 +176,6 @@ TONES_IN_HAZE = {"as it is": 0.6, "contrast": 0.1, "gamma": 0.2, "night": 0.05, 
 
 def _drawn(shares: dict[str, float], rng: np.random.Generator) -> str:
     return str(rng.choice(list(shares), p=np.array(list(shares.values())) / sum(shares.values())))
-
-
-def _field(height: int, width: int, rng: np.random.Generator, cells: int) -> np.ndarray:
-    """Return a smooth random field of unit variance or less, float32 (height, width), with about `cells` bumps a side."""
-    coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
-
-
-def colour(rng: np.random.Generator, low: float, high: float, saturation: float) -> np.ndarray:
-    """Draw a colour, float32 (3,): its largest channel in [low, high], its saturation up to `saturation`."""
-    channels = 1 - rng.uniform(0, saturation) * rng.permutation([0.0, rng.random(), 1.0])
-    return (rng.uniform(low, high) * channels).astype(np.float32)
 
 
 def luma(pixels: Pixels) -> np.ndarray:
