@@ -102,9 +102,7 @@ def train_haze_head(
     examples = [
         *_examples(maker, rest, training.examples - plain, training.seed, "making examples", tell, treated=True),
         *_examples(maker, rest, plain, training.seed + 3, "making examples", tell, treated=False),
-        *_examples(
-            maker, rest, surfaces, training.seed + 4, "making surfaces", tell, scene="surface"
-        ),
+        *_examples(maker, rest, surfaces, training.seed + 4, "making surfaces", tell, scene="surface"),
     ]
     network = _train(examples, training, tell)
     count = max(training.examples // 12, VALIDATION_STEP)

@@ -56,7 +56,8 @@ def _snow(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 def _surface(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """A wall, a table, a cloth seen close by, or a plain sky; often with parts of the photograph on it."""
     draw = draw_surface if rng.random() < 0.75 else draw_sky
-    drawn = draw(*pixels.shape[:2], rng)
+    height, width = pixels.shape[:2]
+    drawn = draw(height, width, rng)
     if rng.random() < 0.6:
         drawn = _left_on(drawn, pixels, rng)
     return lit(drawn, rng) if rng.random() < 0.5 else drawn
@@ -89,7 +90,8 @@ def _on_ground(pixels: Pixels, ground: np.ndarray, rng: np.random.Generator) -> 
 def _left_on(ground: np.ndarray, pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Leave parts of the photograph on another picture."""
     cells = int(rng.integers(3, 8))
-    where = field(*pixels.shape[:2], rng, cells, cells)
+    height, width = pixels.shape[:2]
+    where = field(height, width, rng, cells, cells)
     keep = np.clip((where - np.quantile(where, rng.uniform(0.4, 0.95))) * rng.uniform(3, 40), 0, 1)[..., None]
     return _mix(ground, pixels, keep)
 
