@@ -21,10 +21,19 @@ LAMP = PruneConfig(score="lamp")
 
 
 def fit(ticket: Ticket, like: Ticket, keep: float = 0.10) -> Ticket:
-    """Return the ticket with windows and head of `like`, at most `keep` of all its parameters kept."""
+    """Return the ticket with windows and head of `like`, at most `keep` of all its parameters kept.
+
+    Raises MirlError when biases, norms and the head alone are more than that.
+    """
     headed = replace(ticket, windows=like.windows, haze_head=like.haze_head)
     masked = sum(int(np.count_nonzero(mask)) for mask in ticket.masks.values())
-    count = masked - max(headed.kept - math.floor(keep * headed.total), 0)
+    most = math.floor(keep * headed.total)
+    count = masked - max(headed.kept - most, 0)
+    if count < 0:
+        raise MirlError(
+            f"{headed.kept - masked:,} parameters (biases, norms, the haze head) are never pruned, more than the {most:,} "
+            f"that {keep:.0%} of all {headed.total:,} allows; take a larger network"
+        )
     ranking = scores(ticket.weights, dict.fromkeys(ticket.masks, 1.0), ticket.network, LAMP)
     masks = shrink_masks(ticket.masks, ranking, count, LAMP)
     weights = {n: np.where(masks[n], w, np.float32(0)) if n in masks else w for n, w in ticket.weights.items()}

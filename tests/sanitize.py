@@ -54,7 +54,7 @@ def main() -> int:
             print(f"the sanitizer slept through\n{wrong}\n{seen.stderr}", file=sys.stderr)
             return 1
     tests = ["tests/test_engine_native.py", "tests/test_engine_contract.py"]
-    options = ["-k", "not onnx and not torch and not megapixel", "-p", "no:cacheprovider", "--capture=sys"]
+    options = ["-k", "not onnx and not torch and not megapixel", "-p", "no:cacheprovider", "--capture=sys", "-n", "2"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *tests, *options], cwd=ROOT, env=environment, check=False
     ).returncode

@@ -82,3 +82,34 @@ def test_rendering_in_chunks_changes_only_where_streaks_fall_not_how_many(monkey
     monkeypatch.setattr(rain, "_CHUNK", 50)
     after = np.mean([rain.streak_layer(200, 200, np.random.default_rng(s)).mean() for s in range(12)])
     assert after == pytest.approx(before, rel=0.15)
+
+
+def drawn_whole(height, width, centre_y, centre_x, length, width_across, slope, brightness):
+    """Sum streaks pixel by pixel from their definition, nothing left out but what is fainter than a thousandth."""
+    total = np.zeros((height, width))
+    for y0, x0, long, wide, tilt, bright in zip(centre_y, centre_x, length, width_across, slope, brightness, strict=True):
+        cosine = 1 / np.sqrt(1 + tilt**2)
+        along = (np.arange(height) - y0) / (long * cosine / 2)
+        line = x0 + tilt * (np.arange(height) - y0)
+        taper = np.where(np.abs(along) < 1, 0.5 + 0.5 * np.cos(np.pi * along), 0) ** 0.7
+        across = (np.arange(width) - line[:, None]) * cosine / wide
+        value = np.exp(-0.5 * across**2) * (taper * bright)[:, None]
+        near = np.abs(np.arange(width) - np.floor(line)[:, None]) <= 5
+        total += np.where(near & (value > 1e-3), value, 0)
+    return total.reshape(-1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_and_columns_that_are_left_out_hold_nothing(seed):
+    rng, count = np.random.default_rng(seed), 60
+    streaks = {
+        "centre_y": rng.uniform(-30, 110, count), "centre_x": rng.uniform(-30, 130, count),
+        "length": rng.uniform(4, 60, count), "slope": rng.normal(0, 0.5, count), "brightness": rng.gamma(2, 0.5, count),
+    }  # fmt: skip
+    wide = rng.uniform(0.3, (0.6, 3.0)[seed % 2], count)
+    found = rain._render(80, 100, width=wide, **streaks)
+    np.testing.assert_allclose(found, drawn_whole(80, 100, width_across=wide, **streaks), rtol=0, atol=1e-9)
+    assert found.max() > 1
+    beside = streaks | {"centre_x": np.full(count, -500.0)}
+    assert not rain._render(80, 100, width=wide, **beside).any()
+    assert not rain._render(80, 100, width=wide, **streaks | {"centre_y": np.full(count, -500.0)}).any()

@@ -32,11 +32,12 @@ TEXT = ("", "text")  # kinds of blocks that are not to be typed
 
 QUICK = "--recipe tiny --steps 2 --batch 5 --patch 16 --fraction 0.9"
 STAND_INS = {
-    "--recipe tiny": QUICK,  # what takes minutes to days, in seconds
+    "--recipe tiny": f"{QUICK} --tasks derain",  # what takes minutes to days, in seconds
     "--recipe small": QUICK,
     "--recipe paper-published --data": f"{QUICK} --tasks derain --prunable name --reset partial --epochs 1 --data",
     "--recipe paper-published --dry-run": "--recipe paper-published --dry-run --batch 1 --patch 8",
     "-o own.mirl --data DIR": "-o own.mirl --data DIR --examples 24 --steps 2",
+    "--suite people": "--suite people --limit 1",  # a picture of each set
     "--size 512": "--size 32 --runs 1 --against torch",
 }
 LEFT_OUT = {

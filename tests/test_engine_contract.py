@@ -19,6 +19,7 @@ from contract import (
     Draft,
     Pixels,
     assert_agrees,
+    conv3x3,
     drafts,
     emptied,
     loud,
@@ -27,6 +28,7 @@ from contract import (
     noise,
     on_every_backend,
     opened,
+    promptir_conv3x3,
     reference,
 )
 from mirl.engine.tiles import cut_tiles, map_tiles
@@ -47,6 +49,15 @@ def ticket_of(keep: float, network: str = "mini") -> Ticket:
 @cache
 def expected_of(ticket: Ticket, height: int, width: int) -> Pixels:
     return reference(ticket, noise(height, width))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_reference_convolves_as_torch_does(size):
+    """Depthwise convolutions are the only part of the network that the reference writes itself."""
+    (height, width), generator = size, torch.Generator().manual_seed(0)
+    x = torch.randn((2, height, width, 6), generator=generator, dtype=torch.float64)
+    weight = torch.randn((6, 1, 3, 3), generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(conv3x3(x, weight, groups=6), promptir_conv3x3(x, weight, groups=6), rtol=0, atol=1e-13)
 
 
 @on_every_backend

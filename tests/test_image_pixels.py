@@ -132,7 +132,7 @@ def test_a_colour_profile_of_inks_does_not_describe_the_rgb_that_comes_back():
         (Image.new("I", (2, 2)), "mode I"),
         (Image.new("RGB", (0, 2)), "is empty"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_image_is_refused_in_one_line(image, words):
     with pytest.raises(MirlError, match=words) as caught:

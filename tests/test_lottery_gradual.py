@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import MINI, mini_data
 from mirl.lottery.loss import losses
 from mirl.lottery.run import RunFolder, hash_state, load_arrays, load_masks, save_arrays
 from mirl.lottery.search import search
@@ -20,8 +21,17 @@ from mirl.recipe import PruneConfig, Recipe, TaskShare, TrainConfig, tiny
 
 RECIPE = replace(
     tiny(),
+    network=MINI,
     train=replace(
-        tiny().train, steps=24, patch=32, batch=2, loss="log-mse", block_loss=0.1, early_patch=16, early_share=0.25
+        tiny().train,
+        steps=12,
+        warmup_steps=10,
+        patch=32,
+        batch=2,
+        loss="log-mse",
+        block_loss=0.1,
+        early_patch=16,
+        early_share=0.25,
     ),
     prune=PruneConfig(keep=0.2, fraction=0.5, reset="none", score="lamp", rate_exponent=0.5),
     tasks=(TaskShare("denoise25"), TaskShare("derain")),
@@ -31,7 +41,7 @@ RECIPE = replace(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("gradual") / "run"
-    assert search(RECIPE, folder).finished
+    assert search(RECIPE, folder, mini_data()).finished
     return RunFolder(folder)
 
 
@@ -48,7 +58,7 @@ def test_each_level_goes_on_from_the_weights_it_was_pruned_from(run: RunFolder) 
 
 def test_stopped_in_a_level_it_ends_with_the_same_bytes(run: RunFolder, tmp_path: Path) -> None:
     for levels in (1, 2, None):
-        search(RECIPE, tmp_path / "run", levels_now=levels and 1)
+        search(RECIPE, tmp_path / "run", mini_data(), levels_now=levels and 1)
     assert (tmp_path / "run" / "ticket.mirl").read_bytes() == run.ticket.read_bytes()
 
 

@@ -100,8 +100,9 @@ from mirl.lottery.search import Progress, search
 from mirl.recipe import recipe_from_dict
 import json
 recipe = recipe_from_dict(json.loads(sys.argv[2]))
+told = []  # three lines of level 0, two of level 1, in the middle of which it waits to be killed, however slow the machine
 search(recipe, Path(sys.argv[1]), Path(sys.argv[3]), device="cpu", checkpoint_seconds=0.0,
-       progress=Progress(update=lambda *a: (print(a[0], flush=True), time.sleep(0.3))))
+       progress=Progress(update=lambda *a: (told.append(print(a[0], flush=True)), len(told) == 5 and time.sleep(600))))
 """
 
 
@@ -114,7 +115,7 @@ def test_a_search_killed_with_9_goes_on_to_the_same_bytes(run: Path, mini_recipe
         stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )  # fmt: skip
     assert process.stdout is not None
-    for _ in range(5):  # three lines of level 0, then into the middle of level 1
+    for _ in range(5):
         process.stdout.readline()
     process.send_signal(signal.SIGKILL)
     process.wait()

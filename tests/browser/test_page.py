@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -21,9 +20,7 @@ from sites import (
     pixels,
     row,
     saved,
-    served,
     set_range,
-    static,
     wait_done,
 )
 
@@ -38,18 +35,6 @@ pytest_plugins = ["pages"]
 @pytest.fixture(scope="module")
 def ticket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_loud(tmp_path_factory.mktemp("tickets") / "small-random.mirl")
-
-
-@pytest.fixture(scope="module")
-def service(ticket: Path) -> Iterator[str]:
-    with served(ticket) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def static_site(ticket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with static(ticket, tmp_path_factory.mktemp("static")) as address:
-        yield address
 
 
 @pytest.mark.parametrize("where", ["service", "static_site"])

@@ -1,6 +1,5 @@
 """Denoise, dehaze and tone: they work at once, as Python's options do, and the page says how much haze was seen."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Page, expect
-from sites import difference, drop, encoded, make_loud, photo, row, saved, served, set_range, shown, static, wait_done
+from sites import difference, drop, encoded, make_loud, photo, row, saved, served, set_range, shown, wait_done
 
 import mirl
 from mirl.engine.haze import amount_of_haze
@@ -37,18 +36,6 @@ def ticket(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judging = replace(mirl.load(), windows=Windows(64, 8), haze_head=make_head(seed=3, low=0.0, high=1.0))
     path.write_bytes(encode_ticket(judging))
     return path
-
-
-@pytest.fixture(scope="module")
-def service(ticket: Path) -> Iterator[str]:
-    with served(ticket) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def static_site(ticket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with static(ticket, tmp_path_factory.mktemp("static")) as address:
-        yield address
 
 
 def choose(page: Page, settings: dict[str, Any]) -> None:
