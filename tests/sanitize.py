@@ -1,4 +1,4 @@
-"""Run the tests of the native engine on a build with AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
+"""Run the tests of the native engine and of the training kernels on a build with AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
 
 The package is copied to build/sanitize with a library compiled there, and pytest runs with the sanitizers' runtime loaded
 first. Such a build forbids the bytes behind every piece of plan and scratch memory (native/guard.h), so that a step out of
@@ -14,6 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "build" / "sanitize"
 FLAGS = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+TRAINING = "tests/test_network_kernels.py"
+KERNELS = (
+    "test_a_block_and_its_gradients_are_those_of_float64",
+    "test_a_convolution_and_its_gradients_are_those_of_float64",
+    "test_dead_units_are_passed_over_and_nothing_changes",
+)
 PAST_AN_ARRAY = """
 import numpy as np
 from mirl.engine import sparse
@@ -53,7 +59,7 @@ def main() -> int:
         if "AddressSanitizer" not in seen.stderr:
             print(f"the sanitizer slept through\n{wrong}\n{seen.stderr}", file=sys.stderr)
             return 1
-    tests = ["tests/test_engine_native.py", "tests/test_engine_contract.py"]
+    tests = ["tests/test_engine_native.py", "tests/test_engine_contract.py", *(f"{TRAINING}::{name}" for name in KERNELS)]
     options = ["-k", "not onnx and not torch and not megapixel", "-p", "no:cacheprovider", "--capture=sys", "-n", "2"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *tests, *options], cwd=ROOT, env=environment, check=False
