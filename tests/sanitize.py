@@ -1,6 +1,7 @@
-"""Run the tests of the native engine and of the training kernels on a build with AddressSanitizer and UndefinedBehaviorSanitizer: `make sanitize`.
+"""Run the tests of the native engine and of the training kernels on a build with both sanitizers: `make sanitize`.
 
-The package is copied to build/sanitize with a library compiled there, and pytest runs with the sanitizers' runtime loaded
+The sanitizers are AddressSanitizer and UndefinedBehaviorSanitizer. The package is copied to build/sanitize with libraries
+compiled there, and pytest runs with the sanitizers' runtime loaded
 first. Such a build forbids the bytes behind every piece of plan and scratch memory (native/guard.h), so that a step out of
 any of them is caught, not only one out of the array that holds them all.
 """
