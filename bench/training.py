@@ -1,10 +1,11 @@
 """A training's whole step on our kernels against PyTorch's, interleaved, one thread; and their loss curves on each other.
 
-    python bench/training.py [--batch 16] [--patch 64] [--rounds 7] [--avx2] [--json results/training_kernels.json]
+    python bench/training.py [--ticket T] [--batch 16] [--rounds 7] [--avx2] [--json results/training_kernels.json]
     python bench/training.py --curves 500 [--json results/training_curves.json] [--figure results/training_curves.svg]
 
 A step is what `mirl search` does: forward, loss, backward, masks, clipping, optimizer, moving average, in the precision that
-the machine trains in. "pruned": masks of the recipe's last level, by its scores, from initial values. `--avx2` holds both
+the machine trains in. "pruned": masks of the recipe's last level, by its scores, from initial values; with `--ticket` the
+network and the masks are the ticket's, which training has shaped: more of its units are dead. `--avx2` holds both
 sides to AVX2, as on a processor without AVX-512. Times are CPU time of this process; the search's is put together from the
 steps and the recipe's schedule, its ramp at the mean of both. Stop trainings first (`make queue-pause MINUTES=10`).
 """
@@ -36,6 +37,7 @@ from mirl.lottery.train import Learner, make_optimizer  # noqa: E402
 from mirl.network.kernels import BFLOAT16, Kernels, variants  # noqa: E402
 from mirl.network.promptir import PromptIR, initialise, use_kernels  # noqa: E402
 from mirl.recipe import Recipe, named_recipe  # noqa: E402
+from mirl.ticket import load_ticket  # noqa: E402
 
 Step = Callable[[int], tuple[float, float]]
 
@@ -48,8 +50,9 @@ def processor() -> str:
 
 
 def make_step(
-    recipe: Recipe, kernels: Kernels | None, bfloat16: bool, pruned: bool, stream: Any, batch: int, patch: int
-) -> Step:
+    recipe: Recipe, kernels: Kernels | None, bfloat16: bool, pruned: bool, stream: Any, options: argparse.Namespace,
+    shaped: dict[str, Any] | None = None,
+) -> Step:  # fmt: skip
     """Return a function that makes update `n` and gives its loss and its CPU seconds, the batch not counted."""
     from lightning_fabric import Fabric
 
@@ -57,7 +60,9 @@ def make_step(
     network = PromptIR(recipe.network)
     initialise(network, torch.Generator().manual_seed(recipe.seed))
     masks = dense_masks(recipe.network, recipe.prune)
-    if pruned:
+    if pruned and shaped is not None:
+        masks = masks | shaped
+    elif pruned:
         start = arrays_of(network)
         ranked = scores(start, initial_scales(start, recipe.network, recipe.prune), recipe.network, recipe.prune)
         masks = shrink_masks(masks, ranked, plan_levels(recipe.network, recipe.prune)[-1], recipe.prune)
@@ -72,7 +77,7 @@ def make_step(
     learner = Learner.of(recipe, fabric, state)
 
     def step(number: int) -> tuple[float, float]:
-        given = stream.batch(number, batch, 0, 1, patch)
+        given = stream.batch(number, options.batch, 0, 1, options.patch)
         began = time.process_time()
         losses, _, _ = learner.update(given, learning_rate(recipe.train, number))
         return float(losses.mean()), time.process_time() - began
@@ -80,7 +85,7 @@ def make_step(
     return step
 
 
-def speed(options: argparse.Namespace, recipe: Recipe, stream: Any) -> dict[str, Any]:
+def speed(options: argparse.Namespace, recipe: Recipe, stream: Any, shaped: dict[str, Any] | None) -> dict[str, Any]:
     own = "avx2" if options.avx2 else variants()[0]
     low = usable_precision(recipe.train.precision, "cpu") == "bf16-mixed" and not options.avx2
     settings: dict[str, tuple[Kernels | None, bool]] = {
@@ -90,7 +95,7 @@ def speed(options: argparse.Namespace, recipe: Recipe, stream: Any) -> dict[str,
     if low and BFLOAT16 in variants():
         settings |= {"torch bfloat16": (None, True), f"{BFLOAT16} bfloat16": (Kernels(BFLOAT16), True)}
     steps = {
-        (name, level): make_step(recipe, kernels, bf16, level == "pruned", stream, options.batch, options.patch)
+        (name, level): make_step(recipe, kernels, bf16, level == "pruned", stream, options, shaped)
         for name, (kernels, bf16) in settings.items()
         for level in ("dense", "pruned")
     }
@@ -127,7 +132,7 @@ def curves(options: argparse.Namespace, recipe: Recipe, stream: Any) -> dict[str
     settings = {"torch float32": (None, False), f"{variants()[0]} float32": (Kernels(variants()[0]), False)}
     if BFLOAT16 in variants():
         settings[f"{BFLOAT16} bfloat16"] = (Kernels(BFLOAT16), True)
-    steps = {n: make_step(recipe, k, bf16, False, stream, options.batch, options.patch) for n, (k, bf16) in settings.items()}
+    steps = {n: make_step(recipe, k, bf16, False, stream, options) for n, (k, bf16) in settings.items()}
     losses: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(options.curves):
         for name, step in steps.items():
@@ -158,6 +163,7 @@ def draw(means: dict[str, list[float]], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="small")
+    parser.add_argument("--ticket", help="take network and masks of this ticket")
     parser.add_argument("--batch", type=int, default=16, help="of one of the two processes of a training")
     parser.add_argument("--patch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
@@ -168,15 +174,19 @@ def main() -> None:
     options = parser.parse_args()
     keep_large_blocks()
     torch.set_num_threads(1)
-    recipe = named_recipe(options.recipe)
+    recipe, shaped = named_recipe(options.recipe), None
+    if options.ticket:
+        ticket = load_ticket(options.ticket)
+        recipe, shaped = replace(recipe, network=ticket.network), dict(ticket.masks)
     if options.curves:
         recipe = replace(recipe, train=replace(recipe.train, steps=options.curves, warmup_steps=20))
     stream = load_training_data(
         None, recipe.tasks, options.patch, 0, torch.device("cpu"), real_share=recipe.train.real_share
     )
-    found = curves(options, recipe, stream) if options.curves else speed(options, recipe, stream)
+    found = curves(options, recipe, stream) if options.curves else speed(options, recipe, stream, shaped)
     words = [f"--recipe {options.recipe} --batch {options.batch} --patch {options.patch}"]
     words += [f"--curves {options.curves}" if options.curves else f"--rounds {options.rounds}"] + ["--avx2"] * options.avx2
+    words += [f"--ticket {options.ticket}"] if options.ticket else []
     result = {
         "command": f"python bench/training.py {' '.join(words)}",
         "processor": processor(), "torch": torch.__version__, "threads": 1, **found,
