@@ -151,9 +151,10 @@ def test_the_list_of_options_changes_only_on_purpose():
         ],
         "search": [
             "--batch", "--checkpoint-seconds", "--clip-norm", "--compile", "--data", "--dense-from", "--device", "--devices",
-            "--dry-run", "--epochs", "--fraction", "--keep", "--learning-rate", "--levels-now", "--min-layer-density",
-            "--minimum-learning-rate", "--no-compile", "--no-dry-run", "--no-prune-depthwise", "--no-prune-prompts",
-            "--no-skip-bad", "--no-tensorboard", "--nodes", "--normalise", "--optimizer", "--out", "--patch", "--precision",
+            "--dry-run", "--epochs", "--fraction", "--keep", "--kernels", "--learning-rate", "--levels-now",
+            "--min-layer-density", "--minimum-learning-rate", "--no-compile", "--no-dry-run", "--no-prune-depthwise",
+            "--no-prune-prompts", "--no-skip-bad", "--no-tensorboard", "--nodes", "--normalise", "--optimizer", "--out",
+            "--patch", "--precision",
             "--prunable", "--prune-depthwise", "--prune-prompts", "--rate-exponent", "--real-share", "--recipe", "--reset",
             "--rewind-step", "--scope", "--score", "--seed", "--skip-bad", "--steps", "--tasks", "--tensorboard",
             "--time-limit",
