@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
-NATIVE := $(wildcard src/mirl/*/native/*.[ch] src/mirl/*/native/build.py) setup.py
+NATIVE := $(wildcard src/mirl/*/native/*.[ch]) src/mirl/engine/native/build.py setup.py
 # Keep freed blocks in the process: page faults otherwise halve the speed of PyTorch on a CPU.
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 2147483647

@@ -2,4 +2,6 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["src/mirl/engine/native/build.py:builder", "src/mirl/network/native/build.py:builder"])
+BUILD = "src/mirl/engine/native/build.py"
+
+setup(cffi_modules=[f"{BUILD}:engine", f"{BUILD}:training"])

@@ -19,10 +19,12 @@ from PIL import Image
 import mirl
 from mirl.data.bundled import held_out_photos, people_pictures
 from mirl.degrade import stored
+from mirl.degrade.codec import code_jpeg
 from mirl.degrade.noise import add_gaussian_noise
 from mirl.evaluate.metrics import psnr
 from mirl.files import make_folder, write_bytes, write_json
 from mirl.image import quantise, read_pixels
+from mirl.image.pixels import join
 
 CROP, ZOOM, GAP = 128, 2, 6  # pixels of a crop, how much it is enlarged, white between two
 Degrade = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -48,9 +50,11 @@ def coded_at_20(clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    buffer = io.BytesIO()
-    Image.fromarray(eight_bits(image)).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer), np.float32) / 255
+    return np.asarray(code_jpeg(picture(image), quality), np.float32) / 255
+
+
+def picture(image: np.ndarray) -> Image.Image:
+    return join(image, None, False, 8)
 
 
 CASES = (
@@ -80,13 +84,9 @@ def strip(images: list[np.ndarray], at: tuple[float, float]) -> Image.Image:
     wide = side * ZOOM
     sheet = Image.new("RGB", (len(images) * (wide + GAP) - GAP, wide), "white")
     for index, image in enumerate(images):
-        crop = Image.fromarray(eight_bits(image)[top : top + side, left : left + side])
+        crop = picture(image[top : top + side, left : left + side])
         sheet.paste(crop.resize((wide, wide), Image.Resampling.NEAREST), (index * (wide + GAP), 0))
     return sheet
-
-
-def eight_bits(image: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         file = next(path for stem, path in files.items() if stem.startswith(case.picture))
         clean = read_pixels(file)
         if case.grey:
-            clean = np.repeat(np.asarray(Image.fromarray(eight_bits(clean)).convert("L"), np.float32)[..., None] / 255, 3, 2)
+            clean = np.repeat(np.asarray(picture(clean).convert("L"), np.float32)[..., None] / 255, 3, 2)
         rng = np.random.default_rng(number)
         given = clean if case.degrade is None else quantise(case.degrade(clean, rng).astype(np.float32))
         restored = np.asarray(mirl.restore(given, engine))

@@ -29,6 +29,7 @@ import torch  # noqa: E402
 
 from mirl.data.patches import load_training_data  # noqa: E402
 from mirl.engine.memory import keep_large_blocks  # noqa: E402
+from mirl.evaluate.speed import machine  # noqa: E402
 from mirl.lottery.prune import dense_masks, initial_scales, plan_levels, scores, shrink_masks  # noqa: E402
 from mirl.lottery.schedule import learning_rate  # noqa: E402
 from mirl.lottery.setting import usable_precision  # noqa: E402
@@ -40,13 +41,6 @@ from mirl.recipe import Recipe, named_recipe  # noqa: E402
 from mirl.ticket import load_ticket  # noqa: E402
 
 Step = Callable[[int], tuple[float, float]]
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "unknown"
 
 
 def make_step(
@@ -189,7 +183,7 @@ def main() -> None:
     words += [f"--ticket {options.ticket}"] if options.ticket else []
     result = {
         "command": f"python bench/training.py {' '.join(words)}",
-        "processor": processor(), "torch": torch.__version__, "threads": 1, **found,
+        "processor": machine()["cpu"], "torch": torch.__version__, "threads": 1, **found,
     }  # fmt: skip
     for row in found.get("rows", []):
         print(f"{row['kernels']:16} over {row['against']:14}  dense {row['dense']:.2f}x  pruned {row['pruned']:.2f}x  "

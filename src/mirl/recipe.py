@@ -17,6 +17,7 @@ Score = Literal["magnitude", "macs", "lamp"]
 Normalise = Literal["initial-rms", "prompts", "none"]
 Precision = Literal["32-true", "bf16-mixed", "auto"]
 Optimizer = Literal["adamw", "muon"]
+KernelChoice = Literal["auto", "native", "torch"]  # what a training runs on; of the run, not of its recipe
 Prunable = Literal["kind", "name"]
 Reset = Literal["full", "partial", "none"]
 Loss = Literal["l1", "log-mse"]

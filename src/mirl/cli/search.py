@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mirl.errors import MirlError
 from mirl.recipe import (
+    KernelChoice,
     Normalise,
     Optimizer,
     Precision,
@@ -57,7 +58,7 @@ def search(
     compile: bool | None = None,
     checkpoint_seconds: float = 60.0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    kernels: Literal["auto", "native", "torch"] = "auto",
+    kernels: KernelChoice = "auto",
     devices: int = 1,
     nodes: int = 1,
     time_limit: str | None = None,

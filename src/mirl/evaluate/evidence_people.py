@@ -79,8 +79,8 @@ def _looked_at(folder: Path) -> list[str]:
         found = read_json(crops, "the pictures of bench/people_crops.py", dict)
         lines += [f"Crops before and after by `{found['ticket']}`, then the truth where something was degraded:", ""]
         for case in found["cases"]:
-            change = f"{case['psnr']:.2f} dB from what it was" if not case["truth"] else ""
-            change = change or f"{case['input_psnr']:.2f} to {case['psnr']:.2f} dB"
+            before = f"{case['input_psnr']:.2f} to " if case["truth"] else ""
+            change = f"{before}{case['psnr']:.2f} dB" + ("" if case["truth"] else " from what it was")
             lines += [f"![{case['case']}]({case['file']})", "", f"{case['case']} ({case['picture']}): {change}.", ""]
     if looked.exists():
         lines += ["Looked at, and not to be shown:", ""]

@@ -24,7 +24,7 @@ ADAM_RMS = 0.2  # what AdamW's steps measure, from Liu et al. 2025
 def orthogonalise(matrices: Tensor, products: torch.dtype = torch.float32) -> Tensor:
     """Bring the singular values of each matrix, float32 (n, rows, columns), near 1 by Newton-Schulz iterations.
 
-    `products` is the type in which matrices of at least 96 rows and columns are multiplied; bfloat16 is Jordan's choice.
+    `products` is the type in which matrices of at least LARGE rows and columns are multiplied; bfloat16 is Jordan's choice.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]

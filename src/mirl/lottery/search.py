@@ -45,9 +45,8 @@ from mirl.lottery.schedule import level_updates
 from mirl.lottery.setting import make_setting, shared, stop_switch
 from mirl.lottery.state import arrays_of
 from mirl.lottery.train import Listener, Setting, Stopped, train
-from mirl.network.kernels import Choice
 from mirl.network.promptir import PromptIR, initialise
-from mirl.recipe import Recipe, network_from_dict, to_dict
+from mirl.recipe import KernelChoice, Recipe, network_from_dict, to_dict
 from mirl.ticket import Ticket, write_ticket
 from mirl.windows import TRAINED
 
@@ -87,7 +86,7 @@ def search(
     skip_bad: bool = False,
     dense_from: Path | None = None,
     levels_now: int | None = None,
-    kernels: Choice = "auto",
+    kernels: KernelChoice = "auto",
 ) -> SearchResult:
     """Find a ticket: fill the run folder `run` level by level, or go on with what is there.
 

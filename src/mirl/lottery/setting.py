@@ -16,8 +16,8 @@ from mirl.data.patches import load_training_data, validation_examples
 from mirl.engine.memory import keep_large_blocks
 from mirl.errors import MirlError
 from mirl.lottery.train import Listener, Setting, share_of
-from mirl.network.kernels import Choice, find_kernels
-from mirl.recipe import Precision, Recipe
+from mirl.network.kernels import find_kernels
+from mirl.recipe import KernelChoice, Precision, Recipe
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def make_setting(
     recipe: Recipe, data: Path | None, device: str, stop: Callable[[], bool], listener: Listener, *,
     devices: int = 1, nodes: int = 1,
     log_dir: str | None = None, skip_bad: bool = False,
-    checkpoint_seconds: float = 60.0, kernels: Choice = "auto",
+    checkpoint_seconds: float = 60.0, kernels: KernelChoice = "auto",
 ) -> Setting:  # fmt: skip
     """Open device and data for trainings of `recipe`; under torchrun with the processes that it has started.
 

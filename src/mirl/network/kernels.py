@@ -6,8 +6,9 @@ between the layers of a block never leaves the cache. One thread a process: trai
 
 import importlib
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -15,9 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mirl.errors import MirlError
-
-Choice = Literal["auto", "native", "torch"]
-"""Which kernels a training uses: ours, PyTorch's, or ours wherever they are ("auto")."""
+from mirl.recipe import KernelChoice
 
 BFLOAT16 = "amx"
 """The variant that multiplies bfloat16, with sums, and all that is not a matrix product, in float32."""
@@ -35,26 +34,26 @@ class Kernels:
         self, x: Tensor, norm: Tensor, bias: Tensor, qkv: Tensor, filters: Tensor, temperature: Tensor, project: Tensor
     ) -> Tensor:
         """Return x plus the transposed attention of LayerNorm(x); weights as in `promptir.Attention`."""
-        return cast(Tensor, _Attention.apply(x, norm, bias, qkv, filters, temperature, project, self.variant))
+        return cast(Tensor, _Half.apply(ATTENTION, self.variant, x, norm, bias, qkv, filters, temperature, project))
 
     def feed_forward(
         self, x: Tensor, norm: Tensor, bias: Tensor, expand: Tensor, filters: Tensor, project: Tensor
     ) -> Tensor:
         """Return x plus the gated feed-forward of LayerNorm(x); weights as in `promptir.FeedForward`."""
-        return cast(Tensor, _FeedForward.apply(x, norm, bias, expand, filters, project, self.variant))
+        return cast(Tensor, _Half.apply(FEED_FORWARD, self.variant, x, norm, bias, expand, filters, project))
 
     def convolution(self, x: Tensor, weight: Tensor) -> Tensor:
         """Convolve (b, h, w, inputs) with 3x3 filters (outputs, inputs, 3, 3) and zero padding."""
         return cast(Tensor, _Convolution.apply(x, weight, self.variant))
 
 
-def find_kernels(choice: Choice, precision: str, device: torch.device) -> Kernels | None:
+def find_kernels(choice: KernelChoice, precision: str, device: torch.device) -> Kernels | None:
     """Return the kernels for a training in "32-true" or "bf16-mixed", None for PyTorch's.
 
     Raises MirlError for "native" where they are not compiled, the device is no CPU, or the processor does not multiply
     bfloat16 in hardware.
     """
-    if choice not in get_args(Choice):
+    if choice not in get_args(KernelChoice):
         raise MirlError(f"unknown kernels {choice!r}; expected auto, native or torch")
     if choice == "torch":
         return None
@@ -126,60 +125,55 @@ def _plain(*tensors: Tensor) -> list[Tensor]:
     return [tensor.detach().float().contiguous() for tensor in tensors]
 
 
-class _FeedForward(Function):
-    NAMES = ("x", "norm_weight", "norm_bias", "expand", "depthwise", "project")
+@dataclass(frozen=True)
+class _Kind:
+    """A half of a block: what the C interface calls it and its tensors, the sizes it asks for, whether it keeps features."""
 
+    name: str
+    tensors: tuple[str, ...]
+    sizes: Callable[[Sequence[Tensor]], dict[str, int]]
+    keeps: bool
+
+    def job(self, variant: str, given: Sequence[Tensor]) -> _Job:
+        """Begin a job for the tensors of `tensors`, in their order."""
+        job = _Job(self.name, variant, **_shape(given[0]), **self.sizes(given))
+        return job.give(**dict(zip(self.tensors, given, strict=True)))
+
+
+ATTENTION = _Kind(
+    "attention",
+    ("x", "norm_weight", "norm_bias", "qkv", "depthwise", "temperature", "project"),
+    lambda given: {"heads": given[5].shape[0]},
+    keeps=True,
+)
+FEED_FORWARD = _Kind(
+    "feed_forward",
+    ("x", "norm_weight", "norm_bias", "expand", "depthwise", "project"),
+    lambda given: {"hidden": given[5].shape[1]},
+    keeps=False,
+)
+
+
+class _Half(Function):
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        *tensors, ctx.variant = arguments
-        given = _plain(*tensors)
+    def forward(ctx: Any, kind: _Kind, variant: str, *tensors: Tensor) -> Tensor:
+        ctx.kind, ctx.variant, given = kind, variant, _plain(*tensors)
         y = torch.empty_like(given[0])
-        ctx.save_for_backward(*given)
-        _FeedForward.job(ctx.variant, given).give(y=y).run("forward")
+        job = kind.job(variant, given)
+        kept = {"kept": torch.empty(job.kept_bytes(), dtype=torch.uint8)} if kind.keeps else {}
+        job.give(y=y, **kept).run("forward")
+        ctx.save_for_backward(*given, *kept.values())
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        given = ctx.saved_tensors
-        grads = [torch.empty_like(tensor) for tensor in given]
-        job = _FeedForward.job(ctx.variant, given).give(grad_y=grad.float().contiguous())
-        job.give(**{f"grad_{name}": tensor for name, tensor in zip(_FeedForward.NAMES, grads, strict=True)}).run("backward")
-        return (*grads, None)
-
-    @staticmethod
-    def job(variant: str, given: list[Tensor]) -> _Job:
-        job = _Job("feed_forward", variant, **_shape(given[0]), hidden=given[-1].shape[1])
-        return job.give(**dict(zip(_FeedForward.NAMES, given, strict=True)))
-
-
-class _Attention(Function):
-    NAMES = ("x", "norm_weight", "norm_bias", "qkv", "depthwise", "temperature", "project")
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        *tensors, ctx.variant = arguments
-        given = _plain(*tensors)
-        y = torch.empty_like(given[0])
-        job = _Attention.job(ctx.variant, given)
-        kept = torch.empty(job.kept_bytes(), dtype=torch.uint8)
-        job.give(y=y, kept=kept).run("forward")
-        ctx.save_for_backward(*given, kept)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *given, kept = ctx.saved_tensors
-        grads = [torch.empty_like(tensor) for tensor in given]
-        job = _Attention.job(ctx.variant, given).give(kept=kept, grad_y=grad.float().contiguous())
-        job.give(**{f"grad_{name}": tensor for name, tensor in zip(_Attention.NAMES, grads, strict=True)}).run("backward")
-        return (*grads, None)
-
-    @staticmethod
-    def job(variant: str, given: list[Tensor]) -> _Job:
-        job = _Job("attention", variant, **_shape(given[0]), heads=given[5].shape[0])
-        return job.give(**dict(zip(_Attention.NAMES, given, strict=True)))
+        names, saved = ctx.kind.tensors, ctx.saved_tensors
+        given, kept = saved[: len(names)], dict(zip(("kept",), saved[len(names) :], strict=False))
+        grads = {f"grad_{name}": torch.empty_like(tensor) for name, tensor in zip(names, given, strict=True)}
+        job = ctx.kind.job(ctx.variant, given).give(grad_y=grad.float().contiguous(), **kept, **grads)
+        job.run("backward")
+        return (None, None, *grads.values())
 
 
 class _Convolution(Function):

@@ -6,7 +6,7 @@
 
 #include "matmul.h"
 #include "pieces.h"
-#include "sparse.h"
+#include "weights.h"
 
 #define LEAST 1e-24f /* the product of squared lengths that q and k have at least */
 
@@ -15,11 +15,12 @@ typedef struct {
   size_t strip, image;              /* of kept features: elements of a strip, bytes of an image */
   strips s;
   layer_norm norm;
-  float *x, *n, *taps, *rows;
-  element *qkv, *as_n, *as_wide, *packed;
+  float *x, *n, *taps, *rows; /* rows: the qkv matrix, padded */
+  element *as_n, *as_wide, *packed;
   void *side;
-  sparse by_part; /* the qkv matrix, if it goes by its non-zeros */
   turned_tiles tiles;
+  sparse entries; /* of the qkv matrix */
+  weights qkv;
 } attend;
 
 static float *sums_of(const attend *t, void *kept, int image) { return (float *)((char *)kept + (size_t)image * t->image); }
@@ -40,7 +41,7 @@ static void qkv_taps(const mirl_attention *j, int c, int turned, float *taps) {
   for (int part = 0; part < 3; part++) tap_rows(j->depthwise + (size_t)part * 9 * j->channels, j->channels, turned, taps + part * c, 3 * c);
 }
 
-static attend make_attend(const mirl_attention *j, arena *a) {
+static attend make_attend(const mirl_attention *j, arena *a, int gradient) {
   attend t = {.C = j->channels, .c = up(j->channels, UNIT), .heads = j->heads, .d = j->channels / j->heads};
   t.dp = up(t.d, UNIT), t.wide = 3 * t.c, t.ld = up(t.wide, 32);
   t.s = cut(j->height, j->width);
@@ -51,18 +52,15 @@ static attend make_attend(const mirl_attention *j, arena *a) {
   t.n = FLOATS(a, (size_t)t.s.most * t.c);
   t.taps = FLOATS(a, 9 * t.wide);
   t.rows = FLOATS(a, (size_t)t.wide * t.C);
-  t.qkv = take(a, sizeof(element) * packed_size(t.C, t.wide));
   t.packed = take(a, sizeof(element) * packed_size(t.c, t.c));
   t.as_n = take(a, sizeof(element) * t.s.most * up(t.c, 32));
   t.as_wide = take(a, sizeof(element) * t.s.most * t.ld);
   t.side = take(a, outer_bytes(t.s.most, t.wide, t.wide));
   t.tiles = make_tiles(a, t.wide);
   if (a->base) padded_parts(j, t.c, t.rows);
-  view v = {t.rows, 1, t.C, t.C, t.wide};
-  t.by_part = make_sparse(a, t.rows, t.wide, t.C, 1);
-  if (!a->base) return t;
-  qkv_taps(j, t.c, 0, t.taps);
-  if (!t.by_part.used) pack(&v, t.qkv);
+  t.entries = make_sparse(a, t.rows, t.wide, t.C, gradient);
+  t.qkv = make_weights(a, t.rows, &t.entries, &t.tiles);
+  if (a->base) qkv_taps(j, t.c, 0, t.taps);
   return t;
 }
 
@@ -110,29 +108,18 @@ static void merge(const attend *t, const small *m, const float *A) {
   for (int h = 0; h < t->heads; h++) {
     view v = {A + (size_t)h * t->d * t->d, t->d, 1, t->d, t->d};
     pack(&v, m->packed);
-    mul(t->C, t->d, t->d, m->as_project + h * t->d, m->ld, m->packed, m->M + h * t->d, m->wide, 0);
+    mul(t->C, t->d, t->d, m->as_project + h * t->d, m->ld, m->packed, m->M + h * t->d, m->wide);
   }
-}
-
-/* q, k and v before their filters, for the pixels of a strip. */
-static void parts(const attend *t, const float *n, int pixels, float *to) {
-  int ld;
-  if (t->by_part.used) {
-    sparse_mul(&t->by_part, n, t->c, pixels, to, t->wide, &t->tiles);
-    return;
-  }
-  const element *N = operand(n, t->c, up(pixels, 16), t->c, t->as_n, &ld);
-  mul(pixels, t->wide, t->C, N, ld, t->qkv, to, t->wide, 0);
 }
 
 static size_t attention_kept_bytes(const mirl_attention *j) {
   arena a = {NULL, 0};
-  return make_attend(j, &a).image * j->images + 256;
+  return make_attend(j, &a, 0).image * j->images + 256;
 }
 
 static size_t attention_forward(const mirl_attention *j, void *scratch) {
   arena a = {scratch, 0};
-  attend t = make_attend(j, &a);
+  attend t = make_attend(j, &a, 0);
   const strips *s = &t.s;
   ring before = make_ring(&a, s, t.wide);
   float *o = FLOATS(&a, (size_t)s->most * t.wide);
@@ -151,7 +138,8 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
         int pixels = pixels_of(s, i);
         const float *x = padded(j->x + start + (size_t)first_row(s, i) * j->width * t.C, t.C, pixels, pixels, t.x, t.c);
         norm_forward(&t.norm, x, pixels, NULL, NULL, t.n);
-        parts(&t, t.n, pixels, before.slots[i % 3]);
+        features N = make_features(t.n, t.c, up(pixels, 16), t.as_n);
+        multiply(&t.qkv, &N, pixels, before.slots[i % 3], t.wide);
       }
       int q = i - 1;
       if (q < 0) continue;
@@ -182,7 +170,7 @@ static size_t attention_forward(const mirl_attention *j, void *scratch) {
     for (int i = 0; i < s->count; i++) {
       int pixels = pixels_of(s, i);
       size_t at_strip = start + (size_t)first_row(s, i) * j->width * t.C;
-      mul(pixels, t.c, t.C, strip_of(&t, j->kept, image, i) + 2 * t.c, t.ld, t.packed, o, t.c, 0);
+      mul(pixels, t.c, t.C, strip_of(&t, j->kept, image, i) + 2 * t.c, t.ld, t.packed, o, t.c);
       add_rows(j->x + at_strip, o, t.c, t.C, pixels, j->y + at_strip);
     }
   }
@@ -201,7 +189,7 @@ static void attention_gradients(const attend *t, const mirl_attention *j, const 
     view v = {A + (size_t)h * d * d, 1, d, d, d};
     pack(&v, m->packed);
     float *to = m->grad_project + h * d;
-    mul(C, d, d, G + h * d, ld, m->packed, m->M, m->wide, 0); /* M is free by now */
+    mul(C, d, d, G + h * d, ld, m->packed, m->M, m->wide); /* M is free by now */
     for (int o = 0; o < C; o++)
       for (int i = 0; i < d; i++) to[(size_t)o * c + i] += m->M[(size_t)o * m->wide + i];
     outer(C, d, d, m->as_project + h * d, m->ld, G + h * d, ld, m->grad_A + (size_t)h * t->dp * t->dp, t->dp, t->side);
@@ -236,7 +224,7 @@ ALWAYS vf load_element(const element *p) { return load(p); }
 
 static size_t attention_backward(const mirl_attention *j, void *scratch) {
   arena a = {scratch, 0};
-  attend t = make_attend(j, &a);
+  attend t = make_attend(j, &a, 1);
   const strips *s = &t.s;
   int C = t.C, c = t.c, d = t.d, wide = t.wide;
   ring before = make_ring(&a, s, wide), grads = make_ring(&a, s, wide), n = make_ring(&a, s, c), xhat = make_ring(&a, s, c);
@@ -245,13 +233,11 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
   float *grad_qkv = FLOATS(&a, (size_t)wide * c), *gM = FLOATS(&a, (size_t)up(c, 32) * c), *D = FLOATS(&a, C * d), *own = FLOATS(&a, 2 * c);
   small m = make_small(j, &t, &a);
   size_t one_head = packed_size(d, d);
-  element *qkv_back = take(&a, sizeof(element) * packed_size(wide, c)), *as_g = take(&a, sizeof(element) * s->most * up(c, 32));
+  element *as_g = take(&a, sizeof(element) * s->most * up(c, 32));
   element *for_q = take(&a, sizeof(element) * t.heads * one_head), *for_k = take(&a, sizeof(element) * t.heads * one_head);
-  view back_view = {t.rows, C, 1, wide, C};
-  sparse back_by_channel = transposed(&a, &t.by_part);
+  weights qkv_back = make_transposed(&a, t.rows, &t.entries, &t.tiles);
   if (!scratch) return a.used;
   qkv_taps(j, c, 1, turned);
-  if (!back_by_channel.used) pack(&back_view, qkv_back);
   memset(grad_taps, 0, sizeof(float) * 9 * wide);
   memset(grad_qkv, 0, sizeof(float) * wide * c);
   memset(j->grad_temperature, 0, sizeof(float) * t.heads);
@@ -276,12 +262,13 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
       pack(&k, for_k + h * one_head);
     }
     for (int i = 0; i < s->count + 2; i++) {
-      int ld, ld_g, pixels;
+      int ld_g, pixels;
       if (i < s->count) {
         pixels = pixels_of(s, i);
         const float *x = padded(j->x + start + (size_t)first_row(s, i) * j->width * C, C, pixels, pixels, t.x, c);
         norm_forward(&t.norm, x, pixels, xhat.slots[i % 3], rstd + i % 3 * s->most, n.slots[i % 3]);
-        parts(&t, n.slots[i % 3], pixels, before.slots[i % 3]);
+        features N = make_features(n.slots[i % 3], c, up(pixels, 16), t.as_n);
+        multiply(&t.qkv, &N, pixels, before.slots[i % 3], wide);
       }
       int q = i - 1;
       if (q >= 0 && q < s->count) {
@@ -290,9 +277,9 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
         float *to = grads.slots[q % 3];
         const float *gy = padded(j->grad_y + start + (size_t)first_row(s, q) * j->width * C, C, pixels, s->most, g, c);
         const element *G = operand(gy, c, up(pixels, 16), c, as_g, &ld_g);
-        for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + c + h * d, t.ld, for_q + h * one_head, to + h * d, wide, 0);
-        for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + h * d, t.ld, for_k + h * one_head, to + c + h * d, wide, 0);
-        mul(pixels, c, C, G, ld_g, t.packed, to + 2 * c, wide, 0);
+        for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + c + h * d, t.ld, for_q + h * one_head, to + h * d, wide);
+        for (int h = 0; h < t.heads; h++) mul(pixels, d, d, kept + h * d, t.ld, for_k + h * one_head, to + c + h * d, wide);
+        mul(pixels, c, C, G, ld_g, t.packed, to + 2 * c, wide);
         for (int p = 0; p < pixels; p++)
           for (int k = 0; k < 2 * c; k += LANES) {
             float *z = to + (size_t)p * wide + k;
@@ -313,11 +300,9 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
                       gh + (size_t)r * j->width * wide, wide, NULL, 0);
       }
       clear_rows(gh, wide, pixels, s->most);
-      const element *G = operand(gh, wide, s->most, wide, t.as_wide, &ld_g), *N = operand(n.slots[q % 3], c, s->most, c, t.as_n, &ld);
-      if (t.by_part.used) sparse_gradient(&t.by_part, gh, wide, n.slots[q % 3], c, pixels, &t.tiles);
-      else outer(pixels, wide, C, G, ld_g, N, ld, grad_qkv, c, t.side);
-      if (back_by_channel.used) sparse_mul(&back_by_channel, gh, wide, pixels, gn, c, &t.tiles);
-      else mul(pixels, c, wide, G, ld_g, qkv_back, gn, c, 0);
+      features G = make_features(gh, wide, s->most, t.as_wide), N = make_features(n.slots[q % 3], c, s->most, t.as_n);
+      add_gradient(&t.entries, &G, &N, pixels, grad_qkv, c, &t.tiles, t.side);
+      multiply(&qkv_back, &G, pixels, gn, c);
       size_t at_strip = start + (size_t)first_row(s, q) * j->width * C;
       const float *gy = padded(j->grad_y + at_strip, C, pixels, pixels, g, c);
       float *gx = C == c ? j->grad_x + at_strip : g;
@@ -326,7 +311,7 @@ static size_t attention_backward(const mirl_attention *j, void *scratch) {
     }
   }
   end_products();
-  if (t.by_part.used) scatter(&t.by_part, grad_qkv, c);
+  scatter(&t.entries, grad_qkv, c);
   for (int part = 0; part < 3; part++) {
     copy_rows(grad_qkv + (size_t)part * c * c, c, C, C, j->grad_qkv + (size_t)part * C * C);
     for (int k = 0; k < C; k++)

@@ -42,7 +42,7 @@ static void convolve(const convolution *k, int images, const float *x, int n, in
       padded_strip(x + (size_t)image * s->height * w * n, s->height, w, n, first_row(s, i), rows, copy, ld);
       const element *A = operand(copy, ld, (int)k->padded, ld, as_copy, &ld_a), *at_tap[9];
       for (int t = 0; t < 9; t++) at_tap[t] = A + (size_t)(t / 3 * (w + 2) + t % 3) * ld_a;
-      mul_segments(up(rows * (w + 2) - 2, 16), ldo, n, 9, at_tap, ld_a, packed, out, ldo, 0);
+      mul_segments(up(rows * (w + 2) - 2, 16), ldo, n, 9, at_tap, ld_a, packed, out, ldo);
       for (int r = 0; r < rows; r++)
         copy_rows(out + (size_t)r * (w + 2) * ldo, ldo, outputs, w, y + (((size_t)image * s->height + first_row(s, i) + r) * w) * outputs);
     }

@@ -6,17 +6,17 @@
 
 #include "matmul.h"
 #include "pieces.h"
-#include "sparse.h"
+#include "weights.h"
 
 typedef struct {
   int C, H, c, h, wide; /* channels and hidden, padded to 16; wide = 2 h */
   strips s;
   layer_norm norm;
-  float *x, *n, *o, *taps;
-  element *expand, *project, *as_n, *as_u;
-  sparse by_unit; /* the expansion, if it goes by its non-zeros */
+  float *x, *o, *taps, *both; /* both: the expansion, padded */
+  element *as_n, *as_u;
   turned_tiles tiles;
-  float *both; /* the expansion, padded */
+  sparse entries; /* of the expansion */
+  weights expand;
 } half;
 
 /* Rows of both halves of a matrix or of the filters: row i of the second half begins at h. */
@@ -32,7 +32,7 @@ static void half_taps(const mirl_feed_forward *j, int h, int turned, float *taps
   tap_rows(j->depthwise + 9 * j->hidden, j->hidden, turned, taps + h, 2 * h);
 }
 
-static half make_half(const mirl_feed_forward *j, arena *a) {
+static half make_half(const mirl_feed_forward *j, arena *a, int gradient) {
   half f = {.C = j->channels, .H = j->hidden, .c = up(j->channels, UNIT), .h = up(j->hidden, UNIT)};
   f.wide = 2 * f.h;
   f.s = cut(j->height, j->width);
@@ -40,53 +40,37 @@ static half make_half(const mirl_feed_forward *j, arena *a) {
   f.x = FLOATS(a, (size_t)f.s.most * f.c);
   f.o = FLOATS(a, (size_t)f.s.most * (f.wide > f.c ? f.wide : f.c));
   f.taps = FLOATS(a, 9 * f.wide);
-  f.expand = take(a, sizeof(element) * packed_size(f.C, f.wide));
-  f.project = take(a, sizeof(element) * packed_size(f.wide, f.wide > f.c ? f.wide : f.c));
   f.as_n = take(a, sizeof(element) * f.s.most * up(f.c, 32));
   f.as_u = take(a, sizeof(element) * f.s.most * up(f.wide, 32));
   f.both = FLOATS(a, (size_t)f.wide * f.C);
   f.tiles = make_tiles(a, f.wide > f.c ? f.wide : f.c);
   if (a->base) both_halves(j, f.h, f.both);
-  view v = {f.both, 1, f.C, f.C, f.wide};
-  f.by_unit = make_sparse(a, f.both, f.wide, f.C, 1);
-  if (!a->base) return f;
-  half_taps(j, f.h, 0, f.taps);
-  if (!f.by_unit.used) pack(&v, f.expand);
+  f.entries = make_sparse(a, f.both, f.wide, f.C, gradient);
+  f.expand = make_weights(a, f.both, &f.entries, &f.tiles);
+  if (a->base) half_taps(j, f.h, 0, f.taps);
   return f;
-}
-
-/* hidden = expand n for the pixels of a strip. */
-static void expanded(const half *f, const float *n, int pixels, float *hidden) {
-  int ld;
-  if (f->by_unit.used) {
-    sparse_mul(&f->by_unit, n, f->c, pixels, hidden, f->wide, &f->tiles);
-    return;
-  }
-  const element *A = operand(n, f->c, up(pixels, 16), f->c, f->as_n, &ld);
-  mul(pixels, f->wide, f->C, A, ld, f->expand, hidden, f->wide, 0);
 }
 
 static size_t feed_forward_forward(const mirl_feed_forward *j, void *scratch) {
   arena a = {scratch, 0};
-  half f = make_half(j, &a);
+  half f = make_half(j, &a, 0);
   ring hidden = make_ring(&a, &f.s, f.wide);
   float *n = FLOATS(&a, (size_t)f.s.most * f.c), *both = FLOATS(&a, (size_t)j->width * f.wide), *u = FLOATS(&a, (size_t)f.s.most * f.h);
-  view v = {j->project, 1, f.H, f.H, f.C};
-  sparse project = make_sparse(&a, j->project, f.C, f.H, 0);
+  sparse entries = make_sparse(&a, j->project, f.C, f.H, 0);
+  weights project = make_weights(&a, j->project, &entries, &f.tiles);
   if (!scratch) return a.used;
-  if (!project.used) pack(&v, f.project);
   memset(u, 0, sizeof(float) * f.s.most * f.h);
   memset(n, 0, sizeof(float) * f.s.most * f.c);
   begin_products();
   for (int image = 0; image < j->images; image++) {
     size_t start = (size_t)image * j->height * j->width * f.C;
     for (int s = 0; s <= f.s.count; s++) {
-      int ld;
       if (s < f.s.count) {
         int pixels = pixels_of(&f.s, s);
         const float *x = padded(j->x + start + (size_t)first_row(&f.s, s) * j->width * f.C, f.C, pixels, pixels, f.x, f.c);
         norm_forward(&f.norm, x, pixels, NULL, NULL, n);
-        expanded(&f, n, pixels, hidden.slots[s % 3]);
+        features N = make_features(n, f.c, up(pixels, 16), f.as_n);
+        multiply(&f.expand, &N, pixels, hidden.slots[s % 3], f.wide);
       }
       int q = s - 1;
       if (q < 0) continue;
@@ -98,12 +82,8 @@ static size_t feed_forward_forward(const mirl_feed_forward *j, void *scratch) {
         for (int p = 0; p < j->width; p++)
           gate_forward(both + (size_t)p * f.wide, both + (size_t)p * f.wide + f.h, f.h, u + ((size_t)r * j->width + p) * f.h);
       }
-      if (project.used) {
-        sparse_mul(&project, u, f.h, pixels, f.o, f.c, &f.tiles);
-      } else {
-        const element *A = operand(u, f.h, up(pixels, 16), f.h, f.as_u, &ld);
-        mul(pixels, f.c, f.H, A, ld, f.project, f.o, f.c, 0);
-      }
+      features U = make_features(u, f.h, up(pixels, 16), f.as_u);
+      multiply(&project, &U, pixels, f.o, f.c);
       size_t at_strip = start + (size_t)first_row(&f.s, q) * j->width * f.C;
       add_rows(j->x + at_strip, f.o, f.c, f.C, pixels, j->y + at_strip);
     }
@@ -114,22 +94,19 @@ static size_t feed_forward_forward(const mirl_feed_forward *j, void *scratch) {
 
 static size_t feed_forward_backward(const mirl_feed_forward *j, void *scratch) {
   arena a = {scratch, 0};
-  half f = make_half(j, &a);
+  half f = make_half(j, &a, 1);
   const strips *s = &f.s;
   ring hidden = make_ring(&a, s, f.wide), grads = make_ring(&a, s, f.wide), n = make_ring(&a, s, f.c), xhat = make_ring(&a, s, f.c);
   float *rstd = FLOATS(&a, 3 * s->most), *both = FLOATS(&a, (size_t)j->width * f.wide), *u = FLOATS(&a, (size_t)s->most * f.h);
   float *g = FLOATS(&a, (size_t)s->most * f.c), *gu = FLOATS(&a, (size_t)s->most * f.h), *gh = FLOATS(&a, (size_t)s->most * f.wide);
   float *gn = FLOATS(&a, (size_t)s->most * f.c), *turned = FLOATS(&a, 9 * f.wide), *grad_taps = FLOATS(&a, 9 * f.wide);
   float *grad_expand = FLOATS(&a, (size_t)f.wide * f.c), *grad_project = FLOATS(&a, (size_t)f.c * f.h);
-  element *expand_back = take(&a, sizeof(element) * packed_size(f.wide, f.c)), *as_g = take(&a, sizeof(element) * s->most * up(f.c, 32));
+  element *as_g = take(&a, sizeof(element) * s->most * up(f.c, 32));
   void *side = take(&a, outer_bytes(s->most, f.wide, f.wide));
-  view back = {f.both, f.C, 1, f.wide, f.C}, v = {j->project, f.H, 1, f.C, f.H};
-  sparse project = make_sparse(&a, j->project, f.C, f.H, 1), unproject = transposed(&a, &project);
-  sparse unexpand = transposed(&a, &f.by_unit);
+  sparse project = make_sparse(&a, j->project, f.C, f.H, 1);
+  weights unproject = make_transposed(&a, j->project, &project, &f.tiles), unexpand = make_transposed(&a, f.both, &f.entries, &f.tiles);
   if (!scratch) return a.used;
   half_taps(j, f.h, 1, turned);
-  if (!unexpand.used) pack(&back, expand_back);
-  if (!unproject.used) pack(&v, f.project);
   memset(grad_taps, 0, sizeof(float) * 9 * f.wide);
   memset(grad_expand, 0, sizeof(float) * f.wide * f.c);
   memset(grad_project, 0, sizeof(float) * f.c * f.h);
@@ -138,20 +115,20 @@ static size_t feed_forward_backward(const mirl_feed_forward *j, void *scratch) {
   for (int image = 0; image < j->images; image++) {
     size_t start = (size_t)image * j->height * j->width * f.C;
     for (int t = 0; t < s->count + 2; t++) {
-      int ld, ld_g, pixels;
+      int pixels;
       if (t < s->count) {
         pixels = pixels_of(s, t);
         const float *x = padded(j->x + start + (size_t)first_row(s, t) * j->width * f.C, f.C, pixels, pixels, f.x, f.c);
         norm_forward(&f.norm, x, pixels, xhat.slots[t % 3], rstd + t % 3 * s->most, n.slots[t % 3]);
-        expanded(&f, n.slots[t % 3], pixels, hidden.slots[t % 3]);
+        features N = make_features(n.slots[t % 3], f.c, up(pixels, 16), f.as_n);
+        multiply(&f.expand, &N, pixels, hidden.slots[t % 3], f.wide);
       }
       int q = t - 1;
       if (q >= 0 && q < s->count) {
         pixels = pixels_of(s, q);
         const float *gy = padded(j->grad_y + start + (size_t)first_row(s, q) * j->width * f.C, f.C, pixels, s->most, g, f.c);
-        const element *G = operand(gy, f.c, s->most, f.c, as_g, &ld_g);
-        if (unproject.used) sparse_mul(&unproject, gy, f.c, pixels, gu, f.h, &f.tiles);
-        else mul(pixels, f.h, f.C, G, ld_g, f.project, gu, f.h, 0);
+        features G = make_features(gy, f.c, s->most, as_g);
+        multiply(&unproject, &G, pixels, gu, f.h);
         for (int r = 0; r < rows_of(s, q); r++) {
           int y = first_row(s, q) + r;
           const float *above = row_of(&hidden, s, y - 1), *here = row_of(&hidden, s, y), *below = row_of(&hidden, s, y + 1);
@@ -164,12 +141,8 @@ static size_t feed_forward_backward(const mirl_feed_forward *j, void *scratch) {
           }
           depthwise_taps(above, here, below, to, j->width, f.wide, f.wide, f.wide, grad_taps, f.wide);
         }
-        if (project.used) {
-          sparse_gradient(&project, gy, f.c, u, f.h, pixels, &f.tiles);
-        } else {
-          const element *U = operand(u, f.h, s->most, f.h, f.as_u, &ld);
-          outer(pixels, f.C, f.H, G, ld_g, U, ld, grad_project, f.h, side);
-        }
+        features U = make_features(u, f.h, s->most, f.as_u);
+        add_gradient(&project, &G, &U, pixels, grad_project, f.h, &f.tiles, side);
       }
       q = t - 2;
       if (q < 0) continue;
@@ -180,11 +153,9 @@ static size_t feed_forward_backward(const mirl_feed_forward *j, void *scratch) {
                       gh + (size_t)r * j->width * f.wide, f.wide, NULL, 0);
       }
       clear_rows(gh, f.wide, pixels, s->most);
-      const element *G = operand(gh, f.wide, s->most, f.wide, f.as_u, &ld_g), *N = operand(n.slots[q % 3], f.c, s->most, f.c, f.as_n, &ld);
-      if (f.by_unit.used) sparse_gradient(&f.by_unit, gh, f.wide, n.slots[q % 3], f.c, pixels, &f.tiles);
-      else outer(pixels, f.wide, f.C, G, ld_g, N, ld, grad_expand, f.c, side);
-      if (unexpand.used) sparse_mul(&unexpand, gh, f.wide, pixels, gn, f.c, &f.tiles);
-      else mul(pixels, f.c, f.wide, G, ld_g, expand_back, gn, f.c, 0);
+      features G = make_features(gh, f.wide, s->most, f.as_u), N = make_features(n.slots[q % 3], f.c, s->most, f.as_n);
+      add_gradient(&f.entries, &G, &N, pixels, grad_expand, f.c, &f.tiles, side);
+      multiply(&unexpand, &G, pixels, gn, f.c);
       size_t at_strip = start + (size_t)first_row(s, q) * j->width * f.C;
       const float *gy = padded(j->grad_y + at_strip, f.C, pixels, pixels, f.o, f.c);
       float *gx = f.C == f.c ? j->grad_x + at_strip : f.o;
@@ -193,8 +164,8 @@ static size_t feed_forward_backward(const mirl_feed_forward *j, void *scratch) {
     }
   }
   end_products();
-  if (f.by_unit.used) scatter(&f.by_unit, grad_expand, f.c);
-  if (project.used) scatter(&project, grad_project, f.h);
+  scatter(&f.entries, grad_expand, f.c);
+  scatter(&project, grad_project, f.h);
   copy_rows(grad_expand, f.c, f.C, f.H, j->grad_expand);
   copy_rows(grad_expand + (size_t)f.h * f.c, f.c, f.C, f.H, j->grad_expand + (size_t)f.H * f.C);
   copy_rows(grad_project, f.h, f.H, f.C, j->grad_project);

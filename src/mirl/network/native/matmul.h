@@ -1,6 +1,6 @@
 /* Matrix products of pixels and weights: float32 in vector registers, or bfloat16 in AMX tiles.
 
-   `mul`: C (pixels x N) = or += sum over segments of A_s (pixels x K) B_s (K x N), A in rows of `lda` elements, B packed.
+   `mul`: C (pixels x N) = sum over segments of A_s (pixels x K) B_s (K x N), A in rows of `lda` elements, B packed.
    `outer`: W (M x K) += G^T X, G (pixels x M), X (pixels x K); with the sides made before, `outer_sides`.
    Operands are of type `element`; `operand` makes one from floats. Pixels of `mul` are rounded up to 16 (rows of C and A must
    be there), N to 16; a product may read A and X up to 32 columns beyond K, where B and the caller see to zeros. */
@@ -79,7 +79,6 @@ ALWAYS element to_bf16(float x) {
 }
 
 ALWAYS void store_pair(element *to, vf a, vf b) { _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a)); }
-ALWAYS void store_half(element *to, vf a) { _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)a)); }
 
 /* Floats as an operand in `to`, in rows of up(n, 32) and 32 zeros behind the last; n is a multiple of 16. */
 static const element *operand(const float *from, int ld, int pixels, int n, element *to, int *ld_out) {
@@ -95,18 +94,11 @@ static const element *operand(const float *from, int ld, int pixels, int n, elem
 }
 
 ALWAYS void tiles(const int rows, const int columns, int segments, const element *const *A, int lda, ptrdiff_t skip, const element *B,
-                  int depth, size_t per_column, float *C, int ldc, int add) {
-  if (add) {
-    _tile_loadd(0, C, ldc * 4);
-    if (columns > 1) _tile_loadd(1, C + 16, ldc * 4);
-    if (rows > 1) _tile_loadd(2, C + 16 * (size_t)ldc, ldc * 4);
-    if (rows > 1 && columns > 1) _tile_loadd(3, C + 16 * (size_t)ldc + 16, ldc * 4);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
+                  int depth, size_t per_column, float *C, int ldc) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
   for (int s = 0; s < segments; s++)
     for (int k = 0; k < depth; k++, B += 512) {
       const element *a = A[s] + skip + 32 * k;
@@ -130,8 +122,7 @@ ALWAYS void tiles(const int rows, const int columns, int segments, const element
 }
 
 /* With several segments each is packed by itself, (n / 16, segment, k / 32): pack_segments. */
-static void mul_segments(int pixels, int N, int K, int segments, const element *const *A, int lda, const element *B, float *C, int ldc,
-                         int add) {
+static void mul_segments(int pixels, int N, int K, int segments, const element *const *A, int lda, const element *B, float *C, int ldc) {
   int depth = up(K, 32) / 32;
   size_t per_column = (size_t)depth * segments * 512;
   for (int n = 0; n < N; n += 32, B += 2 * per_column) {
@@ -140,11 +131,11 @@ static void mul_segments(int pixels, int N, int K, int segments, const element *
       float *c = C + (size_t)p * ldc + n;
       ptrdiff_t skip = (ptrdiff_t)p * lda;
       if (p + 16 < pixels) {
-        if (columns == 2) tiles(2, 2, segments, A, lda, skip, B, depth, per_column, c, ldc, add);
-        else tiles(2, 1, segments, A, lda, skip, B, depth, per_column, c, ldc, add);
+        if (columns == 2) tiles(2, 2, segments, A, lda, skip, B, depth, per_column, c, ldc);
+        else tiles(2, 1, segments, A, lda, skip, B, depth, per_column, c, ldc);
       } else {
-        if (columns == 2) tiles(1, 2, segments, A, lda, skip, B, depth, per_column, c, ldc, add);
-        else tiles(1, 1, segments, A, lda, skip, B, depth, per_column, c, ldc, add);
+        if (columns == 2) tiles(1, 2, segments, A, lda, skip, B, depth, per_column, c, ldc);
+        else tiles(1, 1, segments, A, lda, skip, B, depth, per_column, c, ldc);
       }
     }
   }
@@ -274,7 +265,7 @@ static const element *operand(const float *from, int ld, int pixels, int n, elem
   return from;
 }
 
-/* C (rows x columns vectors) += sum over t of a[row * sj + t * st] * b[t * sb + ...]. */
+/* C (rows x columns vectors) = or (add) += sum over t of a[row * sj + t * st] * b[t * sb + ...]. */
 ALWAYS void micro(const int rows, const int columns, int segments, const float *const *A, ptrdiff_t skip, int steps, ptrdiff_t sj,
                   ptrdiff_t st, const float *b, ptrdiff_t sb, float *c, int ldc, int add) {
   vf s[ROWS][PANEL / LANES];
@@ -323,22 +314,20 @@ static void pack_segments(const view *segment, int segments, ptrdiff_t between, 
 }
 static void pack(const view *v, element *to) { pack_segments(v, 1, 0, to); }
 
-ALWAYS void panel(const int columns, int pixels, int K, int segments, const float *const *A, int lda, const float *B, float *C, int ldc,
-                  int add) {
+ALWAYS void panel(const int columns, int pixels, int K, int segments, const float *const *A, int lda, const float *B, float *C, int ldc) {
   for (int p = 0; p < pixels; p += ROWS)
-    micro(ROWS, columns, segments, A, (ptrdiff_t)p * lda, K, lda, 1, B, columns * LANES, C + (size_t)p * ldc, ldc, add);
+    micro(ROWS, columns, segments, A, (ptrdiff_t)p * lda, K, lda, 1, B, columns * LANES, C + (size_t)p * ldc, ldc, 0);
 }
-static void mul_segments(int pixels, int N, int K, int segments, const element *const *A, int lda, const element *B, float *C, int ldc,
-                         int add) {
+static void mul_segments(int pixels, int N, int K, int segments, const element *const *A, int lda, const element *B, float *C, int ldc) {
   int most = up(N, UNIT);
   for (int n = 0; n < most; n += PANEL) {
     int wide = most - n < PANEL ? most - n : PANEL;
 #if PANEL > 16
-    if (wide == 48) panel(48 / LANES, pixels, K, segments, A, lda, B, C + n, ldc, add);
-    else if (wide == 32) panel(32 / LANES, pixels, K, segments, A, lda, B, C + n, ldc, add);
+    if (wide == 48) panel(48 / LANES, pixels, K, segments, A, lda, B, C + n, ldc);
+    else if (wide == 32) panel(32 / LANES, pixels, K, segments, A, lda, B, C + n, ldc);
     else
 #endif
-      panel(16 / LANES, pixels, K, segments, A, lda, B, C + n, ldc, add);
+      panel(16 / LANES, pixels, K, segments, A, lda, B, C + n, ldc);
     B += (size_t)segments * K * wide;
   }
 }
@@ -379,8 +368,8 @@ static void outer_sides(int pixels, int M, int K, left G, right X, float *W, int
 
 #endif
 
-static void mul(int pixels, int N, int K, const element *A, int lda, const element *B, float *C, int ldc, int add) {
-  mul_segments(up(pixels, 16), up(N, UNIT), K, 1, &A, lda, B, C, ldc, add);
+static void mul(int pixels, int N, int K, const element *A, int lda, const element *B, float *C, int ldc) {
+  mul_segments(up(pixels, 16), up(N, UNIT), K, 1, &A, lda, B, C, ldc);
 }
 
 /* Bytes that `outer` needs besides its operands. */

@@ -1,9 +1,9 @@
-/* Products with matrices that are mostly zero, and their gradients at what is not: tiles of 64 pixels are turned around, so that a
+/* Products with weights and their gradients; of matrices that are mostly zero, at what is not: tiles of 64 pixels are turned around, so that a
    weight meets a row of pixels. For float32; tiles of bfloat16 are faster than any zeros.
 
    A weight is taken for pruned when it is exactly zero. */
-#ifndef MIRL_SPARSE_H
-#define MIRL_SPARSE_H
+#ifndef MIRL_WEIGHTS_H
+#define MIRL_WEIGHTS_H
 
 #include "matmul.h"
 
@@ -31,6 +31,8 @@ static turned_tiles make_tiles(arena *a, int most) {
   return t;
 }
 
+ALWAYS int may_be_sparse(int rows, int columns) { return SPARSEST > 0 && (size_t)rows * columns >= LEAST_WEIGHTS; }
+
 static size_t most_entries(int rows, int columns) { return (size_t)(SPARSEST * rows * columns) + LANES; }
 
 static sparse room(arena *a, int rows, int columns, int gradient) {
@@ -54,7 +56,7 @@ static size_t count_entries(const float *w, size_t n) {
 
 /* The non-zeros of a matrix (rows, columns), if they are few; with `gradient` room for their gradients. */
 static sparse make_sparse(arena *a, const float *w, int rows, int columns, int gradient) {
-  if ((size_t)rows * columns < LEAST_WEIGHTS || SPARSEST == 0) return (sparse){0};
+  if (!may_be_sparse(rows, columns)) return (sparse){.rows = rows, .columns = columns};
   sparse m = room(a, rows, columns, gradient);
   if (!a->base || count_entries(w, (size_t)rows * columns) > most_entries(rows, columns) - LANES) return m;
   int32_t count = 0;
@@ -75,7 +77,7 @@ static sparse make_sparse(arena *a, const float *w, int rows, int columns, int g
 
 /* The matrix (columns, rows) of the same entries. */
 static sparse transposed(arena *a, const sparse *m) {
-  if (!m->start && !m->rows) return (sparse){0};
+  if (!may_be_sparse(m->rows, m->columns)) return (sparse){.rows = m->columns, .columns = m->rows};
   sparse t = room(a, m->columns, m->rows, 0);
   if (!m->used) return t;
   t.used = 1;
@@ -185,13 +187,67 @@ static void sparse_gradient(const sparse *m, const float *g, int ldg, const floa
   }
 }
 
-/* The gradients added to a matrix of rows of ld, zero so far. */
+/* The gradients of the entries, if the matrix goes by them, in a matrix of rows of ld, zero so far. */
 static void scatter(const sparse *m, float *to, int ld) {
+  if (!m->used) return;
   for (int r = 0; r < m->rows; r++)
     for (int e = m->start[r]; e < m->start[r + 1]; e++) {
       vf s = load(m->sums + (ptrdiff_t)e * LANES);
       to[(size_t)r * ld + m->column[e]] += sum_lanes(s);
     }
+}
+
+/* Pixels by channels, as floats and as an operand. */
+typedef struct {
+  const float *x;
+  int ld;
+  const element *operand;
+  int ld_operand;
+} features;
+
+/* `pixels` rows of `ld` floats, a multiple of 16, as both; `memory` is the operand's. */
+static features make_features(const float *x, int ld, int pixels, element *memory) {
+  features f = {.x = x, .ld = ld};
+  f.operand = operand(x, ld, pixels, ld, memory, &f.ld_operand);
+  return f;
+}
+
+/* A matrix (rows, columns) to multiply pixels with: by its entries where these are few, else packed. */
+typedef struct {
+  sparse entries;
+  element *packed;
+  turned_tiles tiles;
+} weights;
+
+static weights make_weights(arena *a, const float *w, const sparse *entries, const turned_tiles *tiles) {
+  int rows = entries->rows, columns = entries->columns;
+  weights m = {*entries, take(a, sizeof(element) * packed_size(columns, rows)), *tiles};
+  view v = {w, 1, columns, columns, rows};
+  if (a->base && !entries->used) pack(&v, m.packed);
+  return m;
+}
+
+/* The same matrix transposed: (columns, rows). */
+static weights make_transposed(arena *a, const float *w, const sparse *entries, const turned_tiles *tiles) {
+  int rows = entries->rows, columns = entries->columns;
+  weights m = {transposed(a, entries), take(a, sizeof(element) * packed_size(rows, columns)), *tiles};
+  view v = {w, columns, 1, rows, columns};
+  if (a->base && !entries->used) pack(&v, m.packed);
+  return m;
+}
+
+/* y (pixels x rows) = m x; rows of pixels up to a multiple of 16 are there in both. */
+static void multiply(const weights *m, const features *x, int pixels, float *y, int ldy) {
+  if (m->entries.used) sparse_mul(&m->entries, x->x, x->ld, pixels, y, ldy, &m->tiles);
+  else mul(pixels, m->entries.rows, m->entries.columns, x->operand, x->ld_operand, m->packed, y, ldy);
+}
+
+/* The gradient of a matrix from g (pixels x rows) and x (pixels x columns) added to W, or to the sums of its entries until
+   `scatter`; rows of pixels as for `outer`. */
+static void add_gradient(const sparse *m, const features *g, const features *x, int pixels, float *W, int ldw, const turned_tiles *t,
+                         void *side) {
+  if (m->used) sparse_gradient(m, g->x, g->ld, x->x, x->ld, pixels, t);
+  else outer(pixels, m->rows, m->columns, g->operand, g->ld_operand, x->operand, x->ld_operand, W, ldw, side);
 }
 
 #endif
